@@ -1,0 +1,1 @@
+"""Where it lies: file systems, Arrow files, stage outputs, manifests, leases and run records."""

@@ -1,0 +1,117 @@
+"""The Arrow schemas of everything that passes between stages: the only place where rooms meet.
+
+Text is `large_string` everywhere, so that a column may exceed 2 GiB. Ids are 16 bytes (blake2b of the text as written).
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+ID_BYTES = 16
+ID_FIELD = pa.field("id", pa.binary(ID_BYTES), nullable=False)
+
+DOCUMENTS = pa.schema(
+    [
+        ID_FIELD,
+        pa.field("text", pa.large_string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("record", pa.int64(), nullable=False),
+        pa.field("url", pa.string()),
+        pa.field("date", pa.string()),
+        pa.field("meta", pa.string()),
+    ]
+)
+"""One row a document, in input order. `uri` is relative to the source's root, `record` counts from 0 in the file."""
+
+ID_INDEX = pa.schema(
+    [ID_FIELD, pa.field("part", pa.string(), nullable=False), pa.field("row", pa.int64(), nullable=False)]
+)
+"""Where every document lies, sorted by id, so that exact copies are neighbours."""
+
+QUARANTINE = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("record", pa.int64(), nullable=False),
+        pa.field("error", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("excerpt", pa.string(), nullable=False),
+    ]
+)
+"""What could not be read: `error` is a short kind that is counted, `message` says what happened."""
+
+LEDGER = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("records", pa.int64(), nullable=False),
+        pa.field("written", pa.int64(), nullable=False),
+        pa.field("quarantined", pa.int64(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+    ]
+)
+"""One row an input file: `records = written + quarantined`. `status` is "read" or "tombstone" (gone since)."""
+
+SPAN = pa.struct(
+    [
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("end", pa.int64(), nullable=False),
+        pa.field("replacement", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+CUTS = pa.schema([ID_FIELD, pa.field("spans", pa.list_(SPAN), nullable=False)])
+"""Byte spans of the UTF-8 text (start inclusive, end exclusive), sorted and disjoint, applied where text leaves."""
+
+OVERLAPS = pa.schema(
+    [
+        ID_FIELD,
+        pa.field("eval_set", pa.string(), nullable=False),
+        pa.field("eval_item", pa.string(), nullable=False),
+        pa.field("overlap", pa.float32(), nullable=False),
+        pa.field("text", pa.large_string(), nullable=False),
+    ]
+)
+"""One row a document and evaluation item that share text; `overlap` is the share of the item's n-grams found."""
+
+DECISIONS = pa.schema(
+    [
+        ID_FIELD,
+        pa.field("dropped_by", pa.string()),
+        pa.field("hits", pa.list_(pa.string()), nullable=False),
+        pa.field("keeper", pa.binary(ID_BYTES)),
+        pa.field("similarity", pa.float32()),
+        pa.field("method", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("repeats", pa.int32()),
+    ]
+)
+"""One row a document of the part, same order. `dropped_by` is null for what is kept; `hits` are all reasons."""
+
+
+def signature_schema(permutations: int) -> pa.Schema:
+    """MinHash signatures: a null signature stands for a document without words."""
+    return pa.schema(
+        [
+            ID_FIELD,
+            pa.field("signature", pa.list_(pa.field("item", pa.uint32(), nullable=False), permutations)),
+            pa.field("shingles", pa.int32(), nullable=False),
+        ]
+    )
+
+
+def token_type(vocabulary_size: int) -> pa.DataType:
+    """The smallest unsigned type that holds every id of a vocabulary (added tokens counted)."""
+    if not 0 < vocabulary_size <= 1 << 32:
+        raise ValueError(f"a vocabulary of {vocabulary_size} tokens does not fit 32-bit ids")
+    return pa.uint16() if vocabulary_size <= 1 << 16 else pa.uint32()
+
+
+def token_schema(dtype: pa.DataType) -> pa.Schema:
+    """Token shards: one row a document."""
+    return pa.schema(
+        [ID_FIELD, pa.field("tokens", pa.large_list(pa.field("item", dtype, nullable=False)), nullable=False)]
+    )
