@@ -1,0 +1,97 @@
+"""The one writer and reader of Arrow and Parquet files.
+
+It casts to the schema and fixes row groups, compression and encodings, so that the same rows give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+
+from storage.filesystem import Store
+
+COMPRESSION = "zstd"
+COMPRESSION_LEVEL = 3
+ROW_GROUP_ROWS = 16_384
+ROW_GROUP_BYTES = 16 << 20
+
+
+def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`table` with exactly the columns, order and types of `schema`.
+
+    Raises
+    ------
+    ValueError
+        If columns are missing or left over, or if a column that must not be null has nulls.
+    """
+    missing = [name for name in schema.names if name not in table.column_names]
+    extra = [name for name in table.column_names if name not in schema.names]
+    if missing or extra:
+        raise ValueError(f"columns do not fit the schema: missing {missing}, not in the schema {extra}")
+    result = table.select(schema.names)
+    if not result.schema.equals(schema):
+        result = result.cast(schema)
+    for field in schema:
+        if not field.nullable and result.column(field.name).null_count:
+            raise ValueError(f"the column {field.name} has nulls, which its schema does not allow")
+    return result.replace_schema_metadata(None)
+
+
+def row_group_rows(table: pa.Table) -> int:
+    """Rows a row group: at most 16,384 and, on average, at most 16 MiB, as a pure function of the table."""
+    if table.num_rows == 0:
+        return ROW_GROUP_ROWS
+    by_bytes = ROW_GROUP_BYTES * table.num_rows // max(1, table.get_total_buffer_size())
+    return max(1, min(ROW_GROUP_ROWS, by_bytes))
+
+
+def write_parquet(file: Path, table: pa.Table, schema: pa.Schema) -> None:
+    """Write a local Parquet file (zstd level 3, fixed row groups)."""
+    # Joining the chunks first keeps the bytes free of how the table was put together.
+    whole = cast(table, schema).combine_chunks()
+    pq.write_table(
+        whole,
+        file,
+        row_group_size=row_group_rows(whole),
+        compression=COMPRESSION,
+        compression_level=COMPRESSION_LEVEL,
+        use_dictionary=[f.name for f in schema if pa.types.is_string(f.type)],
+        write_statistics=True,
+        data_page_version="2.0",
+        version="2.6",
+        store_schema=True,
+    )
+
+
+def write_ipc(file: Path, table: pa.Table, schema: pa.Schema) -> None:
+    """Write a local Arrow IPC file with one uncompressed record batch, so that it can be mapped into memory."""
+    whole = cast(table, schema).combine_chunks()
+    batches = whole.to_batches() or [pa.RecordBatch.from_pylist([], schema=schema)]
+    if len(batches) != 1:
+        raise ValueError(f"{file}: {len(batches)} record batches where there must be one")
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(batches[0])
+
+
+def read_parquet(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet file as a table; OSError naming the file if it is missing or damaged."""
+    names = list(columns) if columns is not None else None
+    try:
+        if store.is_local:
+            return pq.read_table(store.local(path), columns=names, memory_map=True, partitioning=None)
+        with store.open(path) as stream:
+            return pq.read_table(stream, columns=names, partitioning=None)
+    except (pa.ArrowInvalid, pa.ArrowException) as error:
+        raise OSError(f"{store.url}/{path} cannot be read as Parquet: {error}") from error
+
+
+def read_ipc(file: Path) -> pa.Table:
+    """A local Arrow IPC file mapped into memory; OSError naming the file if it is missing or damaged."""
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+    except pa.ArrowInvalid as error:
+        raise OSError(f"{file} cannot be read as an Arrow file: {error}") from error

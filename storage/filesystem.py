@@ -1,0 +1,301 @@
+"""One way to reach files, local or remote: a `Store` is a root on any fsspec file system and paths relative to it.
+
+Publishing is create-only: a file appears whole or not at all, and never over another. Locally that is a temporary
+name, fsync and a hard link (which fails if the target exists); on object stores an exclusive put.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from fsspec.core import url_to_fs
+
+TEMPORARY_PREFIX = ".tmp-"
+DIGEST_ALGORITHM = "blake2b"
+_CHUNK = 1 << 20
+
+
+def digest_bytes(data: bytes) -> str:
+    """The digest of `data` as "blake2b:hex" (256 bits)."""
+    return f"{DIGEST_ALGORITHM}:{hashlib.blake2b(data, digest_size=32).hexdigest()}"
+
+
+def digest_stream(stream: IO[bytes]) -> str:
+    """The digest of everything left in `stream`, read in pieces of 1 MiB."""
+    state = hashlib.blake2b(digest_size=32)
+    while chunk := stream.read(_CHUNK):
+        state.update(chunk)
+    return f"{DIGEST_ALGORITHM}:{state.hexdigest()}"
+
+
+def _is_local(url: str) -> bool:
+    return "://" not in url or url.startswith(("file://", "local://"))
+
+
+class Store:
+    """A folder on a local disk, in memory or in an object store.
+
+    Parameters
+    ----------
+    url
+        A local path or any fsspec URL (`file://`, `memory://`, `s3://bucket/prefix` …). Credentials come from the
+        environment. All other methods take POSIX paths relative to it.
+    """
+
+    def __init__(self, url: str | os.PathLike[str]) -> None:
+        text = os.fspath(url)
+        self.is_local = _is_local(text)
+        if self.is_local:
+            bare = text.split("://", 1)[1] if "://" in text else text
+            self.root = Path(bare).expanduser().resolve()
+            self.url = str(self.root)
+            self._fs: Any = None
+            self._base = str(self.root)
+        else:
+            options = {"use_listings_cache": False} if text.startswith(("s3://", "s3a://")) else {}
+            self._fs, base = url_to_fs(text, **options)
+            self._base = base.rstrip("/")
+            self.url = text.rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
+        return Store, (self.url,)
+
+    # ---------------------------------------------------------------- paths
+
+    def _full(self, path: str) -> str:
+        pure = PurePosixPath(path)
+        if pure.is_absolute() or ".." in pure.parts:
+            raise ValueError(f"{path!r} is not a path inside {self.url}")
+        return f"{self._base}/{path}" if path else self._base
+
+    def local(self, path: str) -> Path:
+        """The path on this machine's disk; only for local stores."""
+        if not self.is_local:
+            raise ValueError(f"{self.url} is not on a local disk")
+        return Path(self._full(path))
+
+    def scratch(self) -> Path:
+        """A folder on a local disk for temporary files, made if needed (inside the workspace when it is local)."""
+        if self.is_local:
+            folder = self.root / "tmp"
+        else:
+            name = hashlib.blake2b(self.url.encode(), digest_size=8).hexdigest()
+            folder = Path(tempfile.gettempdir()) / f"gristmill-{os.getuid()}-{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    # ---------------------------------------------------------------- reading
+
+    def exists(self, path: str) -> bool:
+        """Whether a file is there."""
+        if self.is_local:
+            return self.local(path).is_file()
+        return bool(self._fs.isfile(self._full(path)))
+
+    def size(self, path: str) -> int:
+        """Bytes of a file; FileNotFoundError if it is not there."""
+        if self.is_local:
+            return self.local(path).stat().st_size
+        return int(self._fs.size(self._full(path)))
+
+    def open(self, path: str) -> IO[bytes]:
+        """A file opened for reading bytes."""
+        if self.is_local:
+            return self.local(path).open("rb")
+        return self._fs.open(self._full(path), "rb")  # type: ignore[no-any-return]
+
+    def read_bytes(self, path: str) -> bytes:
+        """The whole content of a file."""
+        if self.is_local:
+            return self.local(path).read_bytes()
+        return bytes(self._fs.cat_file(self._full(path)))
+
+    def read_json(self, path: str) -> Any:
+        """A JSON file's value; ValueError naming the file if it is not JSON."""
+        try:
+            return json.loads(self.read_bytes(path))
+        except ValueError as error:
+            raise ValueError(f"{self.url}/{path} is not valid JSON: {error}") from error
+
+    def digest(self, path: str) -> str:
+        """The digest of a file's bytes as "blake2b:hex"."""
+        with self.open(path) as stream:
+            return digest_stream(stream)
+
+    def listing(self, prefix: str = "") -> dict[str, int]:
+        """Every file below a folder with its size in bytes, by path relative to the store, sorted.
+
+        Unfinished temporary files are left out. A missing folder is an empty listing.
+        """
+        found: dict[str, int] = {}
+        if self.is_local:
+            self._walk(self.local(prefix), found)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                details = self._fs.find(self._full(prefix), detail=True)
+                skip = len(self._base) + 1
+                for name, info in details.items():
+                    if not PurePosixPath(name).name.startswith(TEMPORARY_PREFIX):
+                        found[name[skip:]] = int(info["size"])
+        return dict(sorted(found.items()))
+
+    def _walk(self, folder: Path, found: dict[str, int]) -> None:
+        skip = len(self._base) + 1
+        stack = [str(folder)]
+        while stack:
+            try:
+                entries = os.scandir(stack.pop())
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            with entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        stack.append(entry.path)
+                    elif not entry.name.startswith(TEMPORARY_PREFIX):
+                        with contextlib.suppress(FileNotFoundError):
+                            found[entry.path[skip:]] = entry.stat().st_size
+
+    def folders(self, prefix: str) -> list[str]:
+        """The names of the folders directly below `prefix`, sorted; none if it is missing."""
+        if self.is_local:
+            folder = self.local(prefix)
+            return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+        try:
+            entries = self._fs.ls(self._full(prefix), detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(PurePosixPath(e["name"]).name for e in entries if e["type"] == "directory")
+
+    # ---------------------------------------------------------------- writing
+
+    @contextlib.contextmanager
+    def temporary(self, path: str) -> Iterator[Path]:
+        """A name on a local disk to write a file under before it is published at `path`; removed afterwards."""
+        folder = self.local(path).parent if self.is_local else self.scratch()
+        folder.mkdir(parents=True, exist_ok=True)
+        name = folder / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
+        try:
+            yield name
+        finally:
+            name.unlink(missing_ok=True)
+
+    def create(self, path: str, data: bytes) -> None:
+        """Create a file that must not exist yet, whole or not at all; FileExistsError if somebody was first."""
+        with self.temporary(path) as name:
+            name.write_bytes(data)
+            self.publish(name, path)
+
+    def create_json(self, path: str, value: Any) -> None:
+        """`create` for a JSON value, with sorted keys and an indent people can read."""
+        self.create(path, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+    def publish(self, file: Path, path: str) -> None:
+        """Make a finished local file appear at `path`; FileExistsError if something is there already."""
+        if not self.is_local:
+            try:
+                self._fs.put_file(str(file), self._full(path), mode="create")
+            except OSError as error:
+                if isinstance(error, FileExistsError) or self._lost_race(error):
+                    raise FileExistsError(errno.EEXIST, "already published", f"{self.url}/{path}") from error
+                raise
+            return
+        target = self.local(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+        try:
+            os.link(file, target)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                with self.temporary(path) as copy:
+                    shutil.copyfile(file, copy)
+                    self.publish(copy, path)
+                return
+            if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP):
+                raise OSError(
+                    error.errno,
+                    "this file system has no hard links, which exclusive publishing needs; "
+                    "put the workspace on another disk or on an object store",
+                    str(target),
+                ) from error
+            raise
+        _sync_folder(target.parent)
+
+    @staticmethod
+    def _lost_race(error: OSError) -> bool:
+        cause: BaseException | None = error
+        while cause is not None:
+            text = str(cause)
+            if (
+                "PreconditionFailed" in text
+                or "pre-conditions" in text
+                or "ConditionalRequestConflict" in text
+            ):
+                return True
+            cause = cause.__cause__
+        return False
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a file over an older one, atomically. Only for run records and heartbeats."""
+        if not self.is_local:
+            self._fs.pipe_file(self._full(path), data)
+            return
+        target = self.local(path)
+        with self.temporary(path) as name:
+            with name.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            name.replace(target)
+        _sync_folder(target.parent)
+
+    def remove(self, path: str) -> None:
+        """Remove one file; nothing happens if it is gone already."""
+        if self.is_local:
+            self.local(path).unlink(missing_ok=True)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.rm_file(self._full(path))
+
+    def remove_tree(self, prefix: str) -> None:
+        """Remove a folder and all below it; nothing happens if it is gone already."""
+        if self.is_local:
+            shutil.rmtree(self.local(prefix), ignore_errors=False) if self.local(prefix).exists() else None
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.rm(self._full(prefix), recursive=True)
+
+    def fetch(self, path: str, target: Path) -> None:
+        """Copy a file of the store to a local path, whole or not at all."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}")
+        try:
+            with self.open(path) as source, partial.open("wb") as sink:
+                shutil.copyfileobj(source, sink, _CHUNK)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+__all__ = ["DIGEST_ALGORITHM", "TEMPORARY_PREFIX", "Store", "digest_bytes", "digest_stream"]

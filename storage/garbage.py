@@ -1,0 +1,84 @@
+"""What may be removed: outputs that no run record names and no kept output refers to, and leftovers of dead attempts."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from storage import leases, manifests, runs
+from storage.filesystem import TEMPORARY_PREFIX, Store
+from storage.manifests import MANIFEST
+from storage.outputs import OUTPUTS, output_folder
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What `collect` found: output folders with their bytes, and temporary files of dead attempts."""
+
+    folders: dict[str, int]
+    files: dict[str, int]
+    kept: dict[str, str]
+    """Every output folder that stays, and why."""
+
+    @property
+    def bytes(self) -> int:
+        """All that would be freed."""
+        return sum(self.folders.values()) + sum(self.files.values())
+
+
+def find(store: Store, *, temporary_age: float = 3600.0) -> Garbage:
+    """Look for what may be removed; nothing is touched.
+
+    An output stays if a run record names it, if a kept output takes parts from it (`path`), or if somebody holds its
+    lease. Temporary files go when they are older than `temporary_age` seconds.
+    """
+    kept: dict[str, str] = {}
+    for name in runs.names(store):
+        record = runs.load(store, name)
+        for stage, entry in (record or {}).get("stages", {}).items():
+            if entry.get("output"):
+                kept.setdefault(output_folder(stage, str(entry["output"])), f"run {name}")
+    everything = [
+        output_folder(stage, name)
+        for stage in store.folders(OUTPUTS)
+        for name in store.folders(f"{OUTPUTS}/{stage}")
+    ]
+    for folder in everything:
+        stage, name = folder.split("/")[1:3]
+        if folder not in kept and leases.holder_of(store, f"{stage}-{name.partition('-')[0]}"):
+            kept[folder] = "being worked on"
+    waiting = [folder for folder in kept if store.exists(f"{folder}/{MANIFEST}")]
+    while waiting:
+        folder = waiting.pop()
+        for part in manifests.parts_of(manifests.read(store, folder)):
+            other = "/".join(PurePosixPath(part.path).parts[:3])
+            if other not in kept:
+                kept[other] = f"holds parts of {folder}"
+                if store.exists(f"{other}/{MANIFEST}"):
+                    waiting.append(other)
+    doomed = {folder: sum(store.listing(folder).values()) for folder in everything if folder not in kept}
+    return Garbage(doomed, _old_temporaries(store, temporary_age), kept)
+
+
+def _old_temporaries(store: Store, age: float) -> dict[str, int]:
+    found: dict[str, int] = {}
+    if store.is_local and store.root.is_dir():
+        limit = time.time() - age
+        for folder in (OUTPUTS, "runs", "leases", "tmp"):
+            for directory, _, files in os.walk(store.local(folder)):
+                for file in files:
+                    path = Path(directory) / file
+                    if file.startswith(TEMPORARY_PREFIX) and path.stat().st_mtime < limit:
+                        found[path.relative_to(store.root).as_posix()] = path.stat().st_size
+    return found
+
+
+def collect(store: Store, garbage: Garbage) -> None:
+    """Remove what `find` found, each output's manifest first, so that half an output never looks complete."""
+    for folder in garbage.folders:
+        store.remove(f"{folder}/{MANIFEST}")
+        store.remove_tree(folder)
+    for path in garbage.files:
+        store.remove(path)
