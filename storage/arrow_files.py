@@ -45,7 +45,7 @@ def row_group_rows(table: pa.Table) -> int:
     """Rows a row group: at most 16,384 and, on average, at most 16 MiB, as a pure function of the table."""
     if table.num_rows == 0:
         return ROW_GROUP_ROWS
-    by_bytes = ROW_GROUP_BYTES * table.num_rows // max(1, table.get_total_buffer_size())
+    by_bytes = int(ROW_GROUP_BYTES * table.num_rows // max(1, table.get_total_buffer_size()))
     return max(1, min(ROW_GROUP_ROWS, by_bytes))
 
 

@@ -239,11 +239,7 @@ class Store:
         cause: BaseException | None = error
         while cause is not None:
             text = str(cause)
-            if (
-                "PreconditionFailed" in text
-                or "pre-conditions" in text
-                or "ConditionalRequestConflict" in text
-            ):
+            if "PreconditionFailed" in text or "pre-conditions" in text or "ConditionalRequestConflict" in text:
                 return True
             cause = cause.__cause__
         return False

@@ -29,9 +29,7 @@ def canonical(value: Any, path: str = "parameters") -> Any:
             raise TypeError(f"{path} is {value}, which cannot be fingerprinted: give a finite number")
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            f.name: canonical(getattr(value, f.name), f"{path}.{f.name}") for f in dataclasses.fields(value)
-        }
+        return {f.name: canonical(getattr(value, f.name), f"{path}.{f.name}") for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
@@ -60,9 +58,7 @@ def fingerprint(stage: str, version: int, parameters: Any, inputs: Mapping[str, 
     `inputs` maps each input stage to the content digest of its output, so that what does not change the bytes
     (times, paths, how an input was made) does not change the name.
     """
-    return hash_of(
-        {"stage": stage, "version": version, "parameters": parameters, "inputs": dict(inputs)}, digits=16
-    )
+    return hash_of({"stage": stage, "version": version, "parameters": parameters, "inputs": dict(inputs)}, digits=16)
 
 
 def differences(before: Any, after: Any, path: str = "") -> list[tuple[str, Any, Any]]:

@@ -1,4 +1,4 @@
-"""What may be removed: outputs that no run record names and no kept output refers to, and leftovers of dead attempts."""
+"""What may be removed: outputs no run record names and no kept output refers to, and leftovers of dead attempts."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ def find(store: Store, *, temporary_age: float = 3600.0) -> Garbage:
             if entry.get("output"):
                 kept.setdefault(output_folder(stage, str(entry["output"])), f"run {name}")
     everything = [
-        output_folder(stage, name)
-        for stage in store.folders(OUTPUTS)
-        for name in store.folders(f"{OUTPUTS}/{stage}")
+        output_folder(stage, name) for stage in store.folders(OUTPUTS) for name in store.folders(f"{OUTPUTS}/{stage}")
     ]
     for folder in everything:
         stage, name = folder.split("/")[1:3]

@@ -123,9 +123,7 @@ class Lease:
                 if self.store.exists(self._path(self.number + 1)):
                     self._lost.set()
                     return
-                self.store.replace(
-                    self._path(self.number, ".renewed"), json.dumps({"renewed": time.time()}).encode()
-                )
+                self.store.replace(self._path(self.number, ".renewed"), json.dumps({"renewed": time.time()}).encode())
             except OSError:
                 # The store may be out of reach for a moment; if it stays so, the lease expires by itself.
                 continue

@@ -203,9 +203,7 @@ class PartWriter:
 
     def parquet(self, name: str, table: pa.Table, schema: pa.Schema) -> Part:
         """Write a table as the Parquet file `<name>.parquet`."""
-        return self._write(
-            name, ".parquet", table.num_rows, lambda f: arrow_files.write_parquet(f, table, schema)
-        )
+        return self._write(name, ".parquet", table.num_rows, lambda f: arrow_files.write_parquet(f, table, schema))
 
     def ipc(self, name: str, table: pa.Table, schema: pa.Schema) -> Part:
         """Write a table as the Arrow IPC file `<name>.arrow`."""
@@ -292,9 +290,7 @@ class PartWriter:
             (counts.quarantined, self.counts.quarantined, before.quarantined),
         ):
             mine.update({k: n - then.get(k, 0) for k, n in now.items() if n - then.get(k, 0)})
-        self._create_receipt(
-            self._section_path(section), self.parts[start:], counts, dict(notes or {}), seconds=0.0
-        )
+        self._create_receipt(self._section_path(section), self.parts[start:], counts, dict(notes or {}), seconds=0.0)
         self._merge_notes(notes or {})
         self._section_start = (len(self.parts), Counts(**json.loads(json.dumps(self.counts.as_dict()))))
 
@@ -309,9 +305,7 @@ class PartWriter:
         """Create the receipt of the whole unit; ManifestError if its counts do not add up."""
         self.counts.check(f"{self.folder}, unit {self.key}")
         seconds = time.monotonic() - self._started
-        return self._create_receipt(
-            receipt_path(self.folder, self.key), self.parts, self.counts, self.notes, seconds
-        )
+        return self._create_receipt(receipt_path(self.folder, self.key), self.parts, self.counts, self.notes, seconds)
 
     def _create_receipt(
         self, path: str, parts: Iterable[Part], counts: Counts, notes: dict[str, Any], seconds: float

@@ -29,7 +29,7 @@ def run_path(name: str) -> str:
     """Where the record of a run lies; ValueError if the name cannot be a file name."""
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"the run name {name!r} may hold letters, digits, '.', '_' and '-' only and starts with one of the first two"
+            f"the run name {name!r} may hold letters, digits, '.', '_' and '-' only after a letter or digit"
         )
     return f"{RUNS}/{name}.json"
 
@@ -47,9 +47,7 @@ def load(store: Store, name: str) -> dict[str, Any] | None:
 
 def names(store: Store) -> list[str]:
     """The names of all runs, the last written last."""
-    records = [
-        (load(store, p.removeprefix(f"{RUNS}/").removesuffix(".json")), p) for p in store.listing(RUNS)
-    ]
+    records = [(load(store, p.removeprefix(f"{RUNS}/").removesuffix(".json")), p) for p in store.listing(RUNS)]
     dated = sorted((str(r["updated"]), str(r["name"])) for r, _ in records if r is not None)
     return [name for _, name in dated]
 
@@ -61,9 +59,7 @@ def save(store: Store, record: dict[str, Any]) -> None:
     store.replace(run_path(str(record["name"])), data.encode())
 
 
-def start(
-    store: Store, name: str, config: Any, git: dict[str, Any], software: dict[str, str]
-) -> dict[str, Any]:
+def start(store: Store, name: str, config: Any, git: dict[str, Any], software: dict[str, str]) -> dict[str, Any]:
     """Open a new attempt of a run and write its record with `status: running`.
 
     The stages of earlier attempts stay in the record until this attempt replaces them one by one.
