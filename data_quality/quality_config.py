@@ -1,0 +1,110 @@
+"""The settings of `quality`, `decontaminate` and `filter`: what is measured, what is compared, what drops.
+
+Light on purpose: planning a run and drawing forms import nothing but this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from storage.settings import STRICT, setting
+
+GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
+"""The eight words of Rae et al. 2021, appendix A1.1."""
+
+Comparison = Literal["<", "<=", ">", ">=", "==", "!=", "in", "not in"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityConfig:
+    """What the `quality` stage measures. Any change here is a new scan of the text."""
+
+    __pydantic_config__ = STRICT
+
+    stop_words: tuple[str, ...] = setting(
+        "Words counted by the feature stop_words (each once), compared without case and outer punctuation.",
+        GOPHER_STOP_WORDS,
+        max_length=1000,
+    )
+    identify_language: bool = setting("Whether to identify the language; if not, its features are null.", True)
+    language_characters: int = setting(
+        "Characters from the start of a document by which its language is judged.", 300, ge=20, le=100_000
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleOverride:
+    """A changed rule of a preset (same name), or a rule of one's own (a new name)."""
+
+    __pydantic_config__ = STRICT
+
+    enabled: bool = setting("false switches the rule off.", True)
+    feature: str | None = setting("The feature it looks at; needed for a rule of one's own.", None)
+    comparison: Comparison | None = setting("A document is dropped where `feature comparison threshold` is true.", None)
+    threshold: float | str | tuple[str, ...] | None = setting(
+        "What the feature is compared with: a number, a word, or a list of words for in / not in.", None
+    )
+    reason: str | None = setting("One line for people: why such documents are dropped.", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """A range in which a share must lie; outside it the run stops before anything expensive."""
+
+    __pydantic_config__ = STRICT
+
+    min: float | None = setting("Smallest share that is believed.", None, ge=0, le=1)
+    max: float | None = setting("Largest share that is believed.", None, ge=0, le=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterConfig:
+    """What the `filter` stage drops. Any change here is a query over stored features, never a new scan."""
+
+    __pydantic_config__ = STRICT
+
+    presets: tuple[str, ...] = setting(
+        "Sets of rules, applied in this order: gopher, gopher-repetition, none.", ("gopher", "gopher-repetition")
+    )
+    rules: dict[str, RuleOverride] = setting(
+        "Changes to rules by name, and rules of one's own (applied after the presets, sorted by name).",
+        default_factory=dict,
+    )
+    contamination_overlap: float | None = setting(
+        "A document is dropped if it holds at least this share of an evaluation item's n-grams; null: never.",
+        0.5,
+        gt=0,
+        le=1,
+    )
+    expect: dict[str, Expectation] = setting(
+        "Gates: kept_share, or the name of a rule (the share it drops), each with min and max.",
+        default_factory=lambda: {"kept_share": Expectation(min=0.01)},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecontaminateConfig:
+    """How documents are compared with evaluation sets. The sets themselves are an input of the stage."""
+
+    __pydantic_config__ = STRICT
+
+    ngram: int = setting("Words in the sequences that are compared.", 13, ge=2, le=100)
+    shortest_item: int = setting(
+        "Items of fewer words are ignored and counted: they would be found everywhere. "
+        "Items between this and `ngram` words are matched whole.",
+        5,
+        ge=1,
+        le=100,
+    )
+    minimum_overlap: float = setting(
+        "Smallest share of an item's n-grams that is stored; must not exceed filter.contamination_overlap.",
+        0.1,
+        gt=0,
+        le=1,
+    )
+    stock_phrase_items: int = setting(
+        "An n-gram that stands in more evaluation items than this is a stock phrase: ignored and counted.",
+        8,
+        ge=1,
+    )
