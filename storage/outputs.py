@@ -222,6 +222,12 @@ class PartWriter:
         """Publish a finished local file as `<name><its suffix>`."""
         return self._publish(name, source.suffix if suffix is None else suffix, rows, source)
 
+    def adopt(self, name: str, path: str, rows: int = 0) -> Part:
+        """Take a file that already lies in the store (a checkpoint's, say) as a part."""
+        part = Part(name, path, self.key, rows, self.store.size(path), self.store.digest(path))
+        self.parts.append(part)
+        return part
+
     def _write(self, name: str, suffix: str, rows: int, write: Any) -> Part:
         with self.store.temporary(f"{self.folder}/{name}{suffix}") as temporary:
             write(temporary)

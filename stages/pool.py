@@ -1,0 +1,210 @@
+"""The worker pool: spawned processes that each do one unit at a time.
+
+A worker that dies (killed, out of memory) does not take the stage with it: the pool is made anew and what was lost is
+tried again, one unit at a time at the end, so that the unit that kills its worker can be named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from storage.filesystem import Store
+from storage.outputs import Output, PartWriter, Receipt
+
+from stages.base import Context, Resources, Stage, Unit
+from stages.retry import WorkerDiedError
+
+TRIES_ALONE = 2
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Order:
+    """A unit of work with all a process needs to do it."""
+
+    stage: Stage[Any]
+    unit: Unit
+    store_url: str
+    folder: str
+    inputs: dict[str, str]
+    """Stage name to output folder."""
+    resources: Resources
+    attempt: str
+
+
+_opened: dict[tuple[str, str], Output] = {}
+
+
+def _open(store: Store, folder: str) -> Output:
+    # Completed outputs never change, so a worker reads each manifest once.
+    key = (store.url, folder)
+    if key not in _opened:
+        _opened[key] = Output.open(store, folder)
+    return _opened[key]
+
+
+def execute(
+    order: Order,
+    report: Callable[[Any], None] | None = None,
+    check: Callable[[], None] | None = None,
+) -> Receipt:
+    """Do one unit of work in this process and create its receipt."""
+    store = Store(order.store_url)
+    inputs = {name: _open(store, folder) for name, folder in order.inputs.items()}
+    writer = PartWriter(store, order.folder, order.unit.key)
+    scratch = store.scratch()
+    context = Context(
+        order.resources,
+        Path(scratch),
+        order.folder,
+        order.attempt,
+        report or (lambda _: None),
+        check or (lambda: None),
+    )
+    order.stage.run_unit(order.unit, inputs, writer, context)
+    return writer.finish()
+
+
+def _start_worker(threads: int, parent: int) -> None:
+    """Runs first in every worker: leave interrupts to the parent, die with it, keep libraries from using all cores."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+class WorkerPool:
+    """Processes that do orders; started on first use and kept for all stages of a run.
+
+    Parameters
+    ----------
+    workers
+        Number of processes. With a store that other processes cannot see (`memory://`) the work is done here.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._executor: ProcessPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    def _processes(self) -> ProcessPoolExecutor:
+        with self._lock:
+            if self._executor is None:
+                self._executor = ProcessPoolExecutor(
+                    self.workers, _SPAWN, initializer=_start_worker, initargs=(1, os.getpid())
+                )
+            return self._executor
+
+    def _discard(self, broken: ProcessPoolExecutor) -> None:
+        with self._lock:
+            if self._executor is broken:
+                self._executor = None
+        broken.shutdown(wait=False, cancel_futures=True)
+
+    def run(
+        self,
+        orders: Sequence[Order],
+        done: Callable[[Unit, Receipt], None],
+        check: Callable[[], None],
+        report: Callable[[Any], None] | None = None,
+    ) -> None:
+        """Do all orders; `done` is called for each as it ends, `check` often, and may raise to stop.
+
+        Raises
+        ------
+        WorkerDiedError
+            If a unit's worker died again and again, with no other unit of this call beside it.
+        Exception
+            Whatever a unit raised first; units already running are waited for, the others are not begun.
+        """
+        if not orders:
+            return
+        here = orders[0].stage.in_process or orders[0].store_url.startswith("memory://")
+        if here:
+            for order in orders:
+                check()
+                done(order.unit, execute(order, report, check))
+            return
+        for order in self._run_together(orders, done, check):
+            for _ in range(TRIES_ALONE):
+                if not self._run_together([order], done, check):
+                    break
+            else:
+                raise WorkerDiedError(
+                    f"{order.stage.name}: the worker process died {TRIES_ALONE + 1} times on {order.unit.name} "
+                    "(killed, or out of memory: fewer workers or smaller parts may help)"
+                )
+
+    def _run_together(
+        self, orders: Sequence[Order], done: Callable[[Unit, Receipt], None], check: Callable[[], None]
+    ) -> list[Order]:
+        """Do orders side by side; returns those that a dying worker took with it."""
+        executor = self._processes()
+        pending: dict[Future[Receipt], Order] = {}
+        waiting = list(reversed(orders))
+        lost: list[Order] = []
+        try:
+            while waiting or pending:
+                # Few at a time, so that a stop does not leave a long queue behind.
+                while waiting and len(pending) < 2 * self.workers:
+                    order = waiting.pop()
+                    try:
+                        pending[executor.submit(execute, order)] = order
+                    except BrokenProcessPool:
+                        lost.append(order)
+                finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                check()
+                for future in finished:
+                    order = pending.pop(future)
+                    try:
+                        done(order.unit, future.result())
+                    except BrokenProcessPool:
+                        lost.append(order)
+                if lost:
+                    lost += list(pending.values()) + waiting
+                    self._discard(executor)
+                    return lost
+        except BaseException:
+            for future in pending:
+                future.cancel()
+            wait(pending, timeout=30)
+            raise
+        return []
+
+    def close(self) -> None:
+        """End all workers now."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            processes = list((executor._processes or {}).values())
+            executor.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                with contextlib.suppress(OSError, ValueError):
+                    process.terminate()
+            for process in processes:
+                with contextlib.suppress(OSError, ValueError, AssertionError):
+                    process.join(5)
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
