@@ -1,0 +1,139 @@
+"""MinHash signatures of texts, and the exact shingle sets they estimate.
+
+Signatures are bit-identical to `datasketch.MinHash(scheme="affine32")` of the same 32-bit shingle hashes, so
+they load into datasketch's objects and indexes; they never drop anything, `duplicates.py` decides.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from data_quality import sketch_kernels
+from data_quality.duplicates_config import SketchConfig
+from data_quality.words import UNICODE_TABLE_VERSION, WORD, character_classes, fold_table
+from storage.schemas import signature_schema
+
+SHINGLE_HASH_VERSION = 1
+
+
+def sketch(texts: pa.LargeStringArray | pa.ChunkedArray, config: SketchConfig) -> pa.Table:
+    """The MinHash signature of every text over its set of word n-grams.
+
+    Returns
+    -------
+    pa.Table
+        One row a text: `signature`, fixed_size_list<uint32>[permutations], null for a text without words,
+        and `shingles`, int32, how many distinct n-grams it has. (`SIGNATURES` without the id.)
+
+    Notes
+    -----
+    Signature value k is the minimum over the shingles of a[k] · fmix32(h) + b[k] mod 2^32 with odd a, h the
+    low half of the 64-bit shingle hash; `permutation_facts` says how a and b are drawn.
+    """
+    data, offsets = text_buffers(texts)
+    a, b = coefficients(config)
+    signatures = np.zeros((offsets.size - 1, config.permutations), dtype=np.uint32)
+    counts = np.zeros(offsets.size - 1, dtype=np.int32)
+    sketch_kernels.sketch_texts(data, offsets, *word_tables(), config.ngram, a, b, signatures, counts)
+    schema = signature_schema(config.permutations)
+    signature = pa.FixedSizeListArray.from_arrays(
+        pa.array(signatures.reshape(-1)), type=schema.field("signature").type, mask=pa.array(counts == 0)
+    )
+    return pa.table(
+        [signature, pa.array(counts)], schema=pa.schema([schema.field("signature"), schema.field("shingles")])
+    )
+
+
+def shingle_sets(
+    texts: pa.LargeStringArray | pa.ChunkedArray, config: SketchConfig
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """The set of word n-grams of every text as sorted distinct 64-bit hashes.
+
+    Returns
+    -------
+    values : uint64, offsets : int64
+        The hashes of text i are values[offsets[i]:offsets[i + 1]]; none if it has no words.
+    """
+    values, offsets = unsorted_shingle_sets(texts, config)
+    for start, end in pairwise(offsets.tolist()):
+        values[start:end].sort()
+    return values, offsets
+
+
+def unsorted_shingle_sets(
+    texts: pa.LargeStringArray | pa.ChunkedArray, config: SketchConfig
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """As `shingle_sets`, each set in order of first appearance in the text."""
+    data, offsets = text_buffers(texts)
+    number = offsets.size - 1
+    room = (int(offsets[-1] - offsets[0]) + number) // 2 + number
+    values = np.empty(room, dtype=np.uint64)
+    bounds = np.zeros(number + 1, dtype=np.int64)
+    total = sketch_kernels.shingle_texts(data, offsets, *word_tables(), config.ngram, values, bounds[1:])
+    return values[:total].copy(), bounds
+
+
+@lru_cache(maxsize=8)
+def coefficients(config: SketchConfig) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+    """The odd factors a and the addends b of the permutations, each uint32[permutations].
+
+    Drawn as `datasketch.MinHash._init_permutations` (2.0) draws them, from numpy's frozen legacy generator.
+    """
+    generator = np.random.RandomState(config.seed)
+    half = generator.randint(0, 1 << 31, config.permutations, dtype=np.uint32)
+    a = half * np.uint32(2) + np.uint32(1)
+    b = generator.randint(0, 1 << 32, config.permutations, dtype=np.uint32)
+    return a, b
+
+
+def permutation_facts(config: SketchConfig) -> dict[str, Any]:
+    """What a reader of signatures must know, for the manifest: scheme, seed, coefficients, versions."""
+    a, b = coefficients(config)
+    return {
+        "scheme": config.scheme,
+        "seed": config.seed,
+        "permutations": config.permutations,
+        "ngram": config.ngram,
+        "a": a.tolist(),
+        "b": b.tolist(),
+        "unicode_table_version": UNICODE_TABLE_VERSION,
+        "shingle_hash_version": SHINGLE_HASH_VERSION,
+    }
+
+
+def text_buffers(
+    texts: pa.LargeStringArray | pa.ChunkedArray,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """The UTF-8 bytes and the int64 offsets of a column of strings; text i is data[offsets[i]:offsets[i + 1]].
+
+    Views where Arrow allows it: slices share their data, so offsets need not start at 0. Nulls are empty.
+    """
+    array = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    if array.null_count:
+        array = array.fill_null("")
+    if not pa.types.is_large_string(array.type):
+        array = array.cast(pa.large_string())
+    _, offset_buffer, data_buffer = array.buffers()
+    if len(array) == 0:
+        offsets = np.zeros(1, dtype=np.int64)
+    else:
+        whole = np.frombuffer(offset_buffer, dtype=np.int64)
+        offsets = whole[array.offset : array.offset + len(array) + 1]
+    data = np.frombuffer(data_buffer if data_buffer is not None else b"", dtype=np.uint8)
+    for view in (data, offsets):
+        view.setflags(write=False)  # one kind of argument, hence one compilation of every kernel
+    return data, offsets
+
+
+@lru_cache(maxsize=1)
+def word_tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint32]]:
+    """ascii_words, classes, folds: the tables the kernels of `word_kernels.py` take, in their order."""
+    classes, folds = character_classes(), fold_table()
+    ascii_words = np.where(classes[:128] == WORD, folds[:128], 0).astype(np.uint8)
+    return ascii_words, classes, folds
