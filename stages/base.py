@@ -7,12 +7,14 @@ rest: fingerprints, leases, receipts, reuse, retries, counts, the manifest.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+from model.config import TrainingResources
 from storage.fingerprint import canonical, hash_of
 from storage.outputs import Output, PartWriter, Receipt
 from storage.settings import STRICT, setting
@@ -36,19 +38,13 @@ class Resources:
     __pydantic_config__ = STRICT
 
     workers: int = setting("Worker processes for stages that work part by part; 0: one a core.", 0, ge=0, le=4096)
-    device: str = setting("Where training runs: auto, cpu or cuda.", "auto", pattern="^(auto|cpu|cuda)$")
-    training_processes: int = setting("Ranks of a training run; more than one starts torchrun.", 1, ge=1, le=4096)
-    threads: int = setting("Threads of one rank on a CPU; 0: all cores divided by the ranks.", 0, ge=0, le=4096)
-    micro_batch_sequences: int = setting("Sequences a rank computes at once; the rest is accumulated. 0: all.", 0, ge=0)
-    compile: bool = setting("Whether training compiles the model (worth it on GPUs).", False)
+    training: TrainingResources = setting("Where and how models are trained.", default_factory=TrainingResources)
     retries: int = setting("How often a batch of parts is tried again after a fault that may pass.", 3, ge=0, le=100)
     lease_seconds: float = setting("How long a lease stands without renewal.", 60.0, ge=3.0, le=3600.0)
     batches: int = setting("Task runs a stage is divided into at most, for the Prefect UI.", 24, ge=1, le=100)
 
     def worker_count(self) -> int:
-        """`workers`, or the cores this process may use."""
-        import os
-
+        """`workers`, or the number of cores this process may use."""
         return self.workers or len(os.sched_getaffinity(0))
 
 
@@ -106,7 +102,7 @@ class Stage(ABC, Generic[Config]):
         """The canonical payload of the fingerprint: all that determines the result beside the inputs."""
         return canonical(self.config, self.name)
 
-    def start(self, inputs: Inputs, writer: PartWriter) -> None:  # noqa: B027 - most stages need no preparation
+    def start(self, inputs: Inputs, writer: PartWriter) -> None:
         """Prepare what all units share, in the runner's process; files written here are parts like all others."""
 
     @abstractmethod
@@ -117,7 +113,7 @@ class Stage(ABC, Generic[Config]):
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         """Do one piece of work. Its counts must add up."""
 
-    def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:  # noqa: B027
+    def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
         """Write what describes the whole output, in the runner's process; must give the same bytes when repeated."""
 
     def numerics(self, resources: Resources) -> dict[str, Any]:

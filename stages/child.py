@@ -27,7 +27,7 @@ class ChildFailedError(RuntimeError):
 
 
 def _die_with_parent() -> None:
-    """In the child before exec: have Linux send SIGTERM when the parent dies, so that a killed run frees its devices."""
+    """In the child before exec: have Linux send SIGTERM when the parent dies, so that devices become free."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
@@ -63,7 +63,7 @@ def run_child(
             stdout=sink,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})},
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - a single prctl call, safe after fork
+            preexec_fn=_die_with_parent,
         )
     tree = _Tree(process)
     try:

@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storage.filesystem import Store
-from storage.outputs import Output, PartWriter, Receipt
-
 from stages.base import Context, Resources, Stage, Unit
 from stages.retry import WorkerDiedError
+from storage.filesystem import Store
+from storage.outputs import Output, PartWriter, Receipt
 
 TRIES_ALONE = 2
 _SPAWN = multiprocessing.get_context("spawn")

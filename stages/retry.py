@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from storage.leases import LeaseLostError
-
 from stages.base import StageError
 from stages.child import ChildFailedError
+from storage.leases import LeaseLostError
 
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
 

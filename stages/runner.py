@@ -13,16 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
-from storage import leases, outputs
-from storage.filesystem import Store
-from storage.fingerprint import fingerprint
-from storage.manifests import MANIFEST, Counts, ManifestError
-from storage.outputs import Output, PartWriter, Receipt, names_of, numbered, output_folder, read_receipt, receipt_path
-
 from stages import provenance
 from stages.base import GateError, Inputs, Resources, Stage, Unit
 from stages.pool import Order, WorkerPool
 from stages.retry import backoff_seconds, is_transient
+from storage import leases, outputs
+from storage.filesystem import Store
+from storage.fingerprint import fingerprint
+from storage.manifests import MANIFEST, Counts, ManifestError
+from storage.outputs import Output, PartWriter, Receipt, names_of, numbered, output_folder, read_receipt
 
 Done = Callable[[Unit, Receipt], None]
 Check = Callable[[], None]

@@ -1,0 +1,173 @@
+"""What one run is asked to do: the configurations of all stages, and how they are run.
+
+Stage configurations are those of the rooms, put together where a stage uses several. Light to import: no torch, no
+Prefect, no polars.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from corpus.config import CutsConfig, ExportConfig, IngestConfig, SourceConfig, TokenizeConfig, TokenizerConfig
+from data_quality.duplicates_config import DeduplicateConfig, SelectConfig, SketchConfig
+from data_quality.quality_config import DecontaminateConfig, FilterConfig, QualityConfig
+from model.config import ModelConfig, TrainingConfig
+from model.finetune_config import EvaluateConfig, FinetuneConfig, GenerateConfig
+from stages.base import Resources
+from storage.settings import STRICT, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityStageConfig:
+    """Evidence about single documents: features, and passages to cut."""
+
+    __pydantic_config__ = STRICT
+
+    features: QualityConfig = setting("What is measured.", default_factory=QualityConfig)
+    cuts: CutsConfig = setting("Which passages are marked to be cut.", default_factory=CutsConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecontaminateStageConfig:
+    """Evidence about text shared with evaluation sets."""
+
+    __pydantic_config__ = STRICT
+
+    eval_sets: tuple[SourceConfig, ...] = setting("Evaluation sets, read like any source; one item a record.", ())
+    comparison: DecontaminateConfig = setting("How they are compared.", default_factory=DecontaminateConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """A model and how it is trained."""
+
+    __pydantic_config__ = STRICT
+
+    model: ModelConfig = setting("Shape of the Transformer.", default_factory=ModelConfig)
+    training: TrainingConfig = setting("Steps, batches, optimiser.", default_factory=TrainingConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateStageConfig:
+    """What is measured on the pretrained model."""
+
+    __pydantic_config__ = STRICT
+
+    scoring: EvaluateConfig = setting("Perplexity and bits per byte.", default_factory=EvaluateConfig)
+    generate: GenerateConfig = setting("Sample texts.", default_factory=GenerateConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneStageConfig:
+    """Fine-tuning on labelled documents: a file of one's own, or labels that the corpus carries."""
+
+    __pydantic_config__ = STRICT
+
+    training: FinetuneConfig = setting("Classes, epochs, learning rates.", default_factory=FinetuneConfig)
+    label: str = setting(
+        "Where the label of a document stands: `source`, `language`, or `meta.<field>` (for python-docs "
+        "`meta.package`). For `data` files: the meta field of that name.",
+        "source",
+        pattern=r"^(source|language|meta\.[A-Za-z0-9_.-]+)$",
+    )
+    data: SourceConfig | None = setting(
+        "Labelled documents of one's own (list the label in its meta_fields); empty: the selected documents of the "
+        "corpus, split into train and validation as they are.",
+        None,
+    )
+    test_share: float = setting("`data`: share of its documents held out for testing, by hash of id.", 0.2, gt=0, lt=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseConfig:
+    """The model as a folder for others."""
+
+    __pydantic_config__ = STRICT
+
+    title: str = setting("Name of the model on its card.", "gristmill-model", min_length=1, max_length=200)
+    licence: str = setting("Licence stated on the card; what the corpus allows is for you to judge.", "other")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """The HTML report."""
+
+    __pydantic_config__ = STRICT
+
+    samples: int = setting("Documents shown for every reason.", 5, ge=0, le=100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run, from text to a released model. Sections left out have their defaults; a null section is not run."""
+
+    __pydantic_config__ = STRICT
+
+    name: str = setting("Name of the run record.", "run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", min_length=1)
+    workspace: str = setting("Where outputs lie: a folder or any fsspec URL.", "./workspace", min_length=1)
+    ingest: IngestConfig = setting("What text to read.")
+    quality: QualityStageConfig = setting("Features and cuts.", default_factory=QualityStageConfig)
+    sketch: SketchConfig = setting("MinHash signatures.", default_factory=SketchConfig)
+    decontaminate: DecontaminateStageConfig = setting(
+        "Comparison with evaluation sets.", default_factory=DecontaminateStageConfig
+    )
+    filter: FilterConfig = setting("Rules.", default_factory=FilterConfig)
+    deduplicate: DeduplicateConfig = setting("Duplicates.", default_factory=DeduplicateConfig)
+    select: SelectConfig = setting("Caps, repeats, splits.", default_factory=SelectConfig)
+    export_corpus: ExportConfig | None = setting("The cleaned corpus as files.", default_factory=ExportConfig)
+    tokenizer: TokenizerConfig | None = setting("The vocabulary.", default_factory=TokenizerConfig)
+    tokenize: TokenizeConfig | None = setting("Token shards.", default_factory=TokenizeConfig)
+    pretrain: PretrainConfig | None = setting("Pretraining.", default_factory=PretrainConfig)
+    evaluate: EvaluateStageConfig | None = setting("Evaluation.", default_factory=EvaluateStageConfig)
+    finetune: FinetuneStageConfig | None = setting("Fine-tuning.", default_factory=FinetuneStageConfig)
+    release: ReleaseConfig | None = setting("Release folder.", default_factory=ReleaseConfig)
+    report: ReportConfig | None = setting("HTML report.", default_factory=ReportConfig)
+    how: Resources = setting(
+        "How it is run: workers, devices, retries. Never fingerprinted.", default_factory=Resources
+    )
+    orchestrator: Literal["prefect", "none"] = setting(
+        "Whether the run is recorded by Prefect; the command line's --no-prefect is `none`.", "prefect"
+    )
+
+    def __post_init__(self) -> None:
+        hashes = self.deduplicate.bands * self.deduplicate.rows
+        if hashes != self.sketch.permutations:
+            raise ValueError(
+                f"deduplicate.bands × deduplicate.rows = {hashes} must be sketch.permutations = "
+                f"{self.sketch.permutations}"
+            )
+        limit = self.filter.contamination_overlap
+        if limit is not None and self.decontaminate.comparison.minimum_overlap > limit:
+            raise ValueError(
+                f"decontaminate.comparison.minimum_overlap = {self.decontaminate.comparison.minimum_overlap} "
+                f"must not exceed filter.contamination_overlap = {limit}: smaller overlaps are not stored"
+            )
+        names = [source.name for source in (*self.ingest.sources, *self.decontaminate.eval_sets)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"the source name {name!r} stands twice among ingest.sources and decontaminate.eval_sets"
+                )
+        for user, needed in REQUIRES.items():
+            if getattr(self, user) is not None:
+                for other in needed:
+                    if getattr(self, other) is None:
+                        raise ValueError(f"{user} needs {other}, which is null: set {user} to null too")
+        if self.pretrain and self.pretrain.model.max_positions < self.pretrain.training.sequence_length:
+            raise ValueError(
+                f"pretrain.training.sequence_length = {self.pretrain.training.sequence_length} is longer than "
+                f"pretrain.model.max_positions = {self.pretrain.model.max_positions}"
+            )
+        if self.pretrain and self.tokenize and not self.tokenize.arrow:
+            raise ValueError("tokenize.arrow is false, but pretrain reads Arrow shards")
+
+
+REQUIRES: dict[str, tuple[str, ...]] = {
+    "tokenize": ("tokenizer",),
+    "pretrain": ("tokenize",),
+    "evaluate": ("pretrain",),
+    "finetune": ("pretrain",),
+    "release": ("pretrain", "evaluate"),
+}
+"""Sections that need another section."""
