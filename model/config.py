@@ -26,16 +26,12 @@ class ModelConfig:
     width: int = setting("Width of the residual stream; a multiple of `heads`.", 256, ge=8)
     heads: int = setting("Query heads of attention.", 4, ge=1)
     kv_heads: int = setting("Key and value heads (grouped-query attention); divides `heads`.", 4, ge=1)
-    ffn_width: int = setting(
-        "Hidden width of the feed-forward; 0 = 8/3 of `width`, up to a multiple of 64.", 0, ge=0
-    )
+    ffn_width: int = setting("Hidden width of the feed-forward; 0 = 8/3 of `width`, up to a multiple of 64.", 0, ge=0)
     rope_theta: float = setting("Base of the rotary position frequencies.", 10_000.0, gt=1.0)
     norm_epsilon: float = setting("Epsilon inside RMSNorm.", 1e-5, gt=0.0, le=1e-2)
     tie_embeddings: bool = setting("Use the token embedding as output projection too.", True)
     qk_norm: bool = setting("RMSNorm on every query and key head (Qwen3 layout).", False)
-    causal: bool = setting(
-        "True: each token sees the past only (GPT kind); False: both sides (BERT kind).", True
-    )
+    causal: bool = setting("True: each token sees the past only (GPT kind); False: both sides (BERT kind).", True)
     max_positions: int = setting("Longest sequence the model accepts, in tokens.", 1024, ge=1)
     initial_std: float = setting("Standard deviation of the initial weights.", 0.02, gt=0.0, le=1.0)
 
@@ -45,9 +41,7 @@ class ModelConfig:
         if self.heads % self.kv_heads:
             raise ValueError(f"model.kv_heads = {self.kv_heads} must divide model.heads = {self.heads}")
         if self.head_width % 2:
-            raise ValueError(
-                f"model.width / model.heads = {self.head_width} must be even: rotary positions turn pairs"
-            )
+            raise ValueError(f"model.width / model.heads = {self.head_width} must be even: rotary positions turn pairs")
 
     @property
     def head_width(self) -> int:
@@ -74,12 +68,8 @@ class TrainingConfig:
     learning_rate: float = setting("Peak learning rate.", 1e-3, gt=0.0)
     warmup_steps: int = setting("Steps of linear warm-up from zero.", 20, ge=0)
     schedule: Literal["cosine", "constant"] = setting("Learning rate after the warm-up.", "cosine")
-    final_learning_rate_share: float = setting(
-        "Learning rate at the end as a share of the peak.", 0.1, ge=0.0, le=1.0
-    )
-    weight_decay: float = setting(
-        "Decoupled weight decay on matrices (not on embeddings and norms).", 0.1, ge=0.0
-    )
+    final_learning_rate_share: float = setting("Learning rate at the end as a share of the peak.", 0.1, ge=0.0, le=1.0)
+    weight_decay: float = setting("Decoupled weight decay on matrices (not on embeddings and norms).", 0.1, ge=0.0)
     beta1: float = setting("AdamW: decay of the first moment.", 0.9, ge=0.0, lt=1.0)
     beta2: float = setting("AdamW: decay of the second moment.", 0.95, ge=0.0, lt=1.0)
     epsilon: float = setting("AdamW: epsilon.", 1e-8, gt=0.0)
@@ -88,20 +78,14 @@ class TrainingConfig:
     checkpoint_every: int = setting("Steps between checkpoints.", 100, ge=1)
     keep_checkpoints: int = setting("Newest checkpoints to keep.", 2, ge=1)
     validate_every: int = setting("Steps between validations; 0 = only at the end.", 50, ge=0)
-    validation_sequences: int = setting(
-        "Sequences of the validation split that are scored; 0 = none.", 64, ge=0
-    )
+    validation_sequences: int = setting("Sequences of the validation split that are scored; 0 = none.", 64, ge=0)
     document_mask: bool = setting("Attention stays inside a document and positions restart with it.", True)
-    nonfinite_limit: int = setting(
-        "Steps with a non-finite loss or gradient in a row that stop a run.", 5, ge=1
-    )
+    nonfinite_limit: int = setting("Steps with a non-finite loss or gradient in a row that stop a run.", 5, ge=1)
     seed: int = setting("Seed of the initial weights and of the data order.", 0, ge=0)
 
     def __post_init__(self) -> None:
         if self.warmup_steps > self.steps:
-            raise ValueError(
-                f"training.warmup_steps = {self.warmup_steps} is more than training.steps = {self.steps}"
-            )
+            raise ValueError(f"training.warmup_steps = {self.warmup_steps} is more than training.steps = {self.steps}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +115,7 @@ def from_mapping(config_type: type[Config], values: Mapping[str, Any], where: st
     """
     fields = {field.name: field for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(fields)):
-        raise ValueError(
-            f"{where}: unknown field {', '.join(unknown)}; allowed are {', '.join(sorted(fields))}"
-        )
+        raise ValueError(f"{where}: unknown field {', '.join(unknown)}; allowed are {', '.join(sorted(fields))}")
     for name, value in values.items():
         default = fields[name].default
         expected = (int, float) if isinstance(default, float) else (type(default),)

@@ -139,9 +139,7 @@ class Transformer(nn.Module):
         self.model = Trunk(config, vocabulary_size)
         self.lm_head = None if config.tie_embeddings else nn.Linear(config.width, vocabulary_size, bias=False)
 
-    def forward(
-        self, tokens: Tensor, positions: Tensor | None = None, document_ids: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, positions: Tensor | None = None, document_ids: Tensor | None = None) -> Tensor:
         """Logits (B, T, V) of `tokens` (B, T); the arguments are those of `hidden_states`."""
         return self.logits(self.hidden_states(tokens, positions, document_ids))
 
