@@ -1,0 +1,183 @@
+"""What to read and how to turn it into documents and tokens: configuration only, light to import.
+
+Everything here is fingerprinted by the stages that use it. How the work is run (workers, batches) is not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from storage.settings import STRICT, setting
+
+MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One collection of text: where it lies, in which format, and which part of it is taken."""
+
+    __pydantic_config__ = STRICT
+
+    name: str = setting(
+        "Name of the source: it stands beside every document and in part names.",
+        pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$",
+        max_length=64,
+    )
+    kind: Literal["python-docs", "jsonl", "parquet", "text"] = setting(
+        "Format of the files. python-docs reads the documentation of a Python installation."
+    )
+    path: str = setting(
+        "A folder, a file, a glob pattern, or any fsspec URL of these (s3://bucket/prefix). For python-docs: a folder "
+        "of packages, empty for the running interpreter's standard library and installed packages.",
+        "",
+    )
+    include: tuple[str, ...] = setting(
+        "Only files that match one of these patterns (`*.jsonl.gz`, `2024/**/*.md`); empty takes the format's usual "
+        "endings. A pattern without a slash is matched against the file's name.",
+        (),
+    )
+    exclude: tuple[str, ...] = setting("No files that match one of these patterns.", ())
+    text_field: str = setting(
+        "Field of a record that holds the text; `a.b.c` goes into nested fields.", "text", min_length=1
+    )
+    url_field: str | None = setting("Field that holds the address of the document; missing values are null.", "url")
+    date_field: str | None = setting("Field that holds the date of the document; missing values are null.", "date")
+    meta_fields: tuple[str, ...] = setting("Further fields kept beside the text as canonical JSON.", ())
+    packages: tuple[str, ...] = setting(
+        "python-docs: only these top-level packages (`stdlib` stands for the whole standard library); empty for all.",
+        (),
+    )
+    exclude_packages: tuple[str, ...] = setting(
+        "python-docs: not these top-level packages (`stdlib` stands for the whole standard library).", ()
+    )
+    max_bytes: int | None = setting(
+        "At most about this many bytes of input files: whole files are taken in the order of a hash of their path "
+        "until their sizes reach it, so that one more file changes little. Empty for all.",
+        None,
+        ge=1,
+    )
+    limit: int | None = setting("At most this many records of each file, the first ones. Empty for all.", None, ge=1)
+    fraction: float = setting(
+        "Share of the records that is read, chosen by a hash of path and record number.", 1.0, gt=0, le=1
+    )
+
+    def __post_init__(self) -> None:
+        if self.kind == "python-docs":
+            return
+        if not self.path:
+            raise ValueError(f"source {self.name!r}: a {self.kind} source needs a path")
+        if self.packages or self.exclude_packages:
+            raise ValueError(
+                f"source {self.name!r}: packages are chosen in python-docs sources only, not in {self.kind}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormaliseConfig:
+    """Repairs that change how a text is written down, never what it says. Each can be switched off."""
+
+    __pydantic_config__ = STRICT
+
+    fix_encoding: bool = setting(
+        "Repair text that was decoded with the wrong encoding (ftfy, only where it looks so) and lone surrogates.", True
+    )
+    line_ends: bool = setting(
+        "One kind of line end: CR, CR LF, NEL, LS, PS, form feed and vertical tab become LF.", True
+    )
+    control_characters: bool = setting("Remove control characters (tab and LF stay), DEL and byte order marks.", True)
+    unicode_nfc: bool = setting("Unicode normal form C: one code sequence for one character.", True)
+    trailing_white_space: bool = setting(
+        "Remove spaces and tabs at line ends, and blank lines at the start and the end of the text.", True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestConfig:
+    """The text to read: sources, how it is normalised, how large parts get."""
+
+    __pydantic_config__ = STRICT
+
+    sources: tuple[SourceConfig, ...] = setting("The collections of text to read.", min_length=1)
+    normalise: NormaliseConfig = setting("Repairs of the text.", default_factory=NormaliseConfig)
+    part_bytes: int = setting(
+        "Text in one document part, in bytes (at most, longer single documents aside).", 64 * MEBIBYTE, ge=1024
+    )
+    max_record_bytes: int = setting(
+        "Longest record that is read, in bytes as it stands in its file; longer ones are quarantined.",
+        16 * MEBIBYTE,
+        ge=64,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutsConfig:
+    """What is cut out of texts where they leave the house."""
+
+    __pydantic_config__ = STRICT
+
+    producers: tuple[Literal["policy-lines"], ...] = setting(
+        "Which passages are cut. policy-lines: lines on cookies, privacy and terms of use (C4, section 2.2).", ()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """The vocabulary: trained on the selected documents, or a given tokenizer.json."""
+
+    __pydantic_config__ = STRICT
+
+    kind: Literal["bpe", "file"] = setting("Train a byte-level BPE, or take a file.", "bpe")
+    path: str = setting("kind file: the tokenizer.json, a path or fsspec URL.", "")
+    vocabulary_size: int = setting(
+        "kind bpe: tokens in the vocabulary, the 256 bytes and the special tokens included.", 32_768, ge=257, le=1 << 24
+    )
+    sample_bytes: int = setting(
+        "kind bpe: train on about this many bytes of text, chosen by document id.", 256 * MEBIBYTE, ge=1024
+    )
+    pattern: Literal["gpt2"] = setting("kind bpe: how text is split before merging.", "gpt2")
+    end_of_text: str = setting(
+        "The token that ends a document: one of the special tokens, or one of the given file's.", "<|endoftext|>"
+    )
+    special_tokens: tuple[str, ...] = setting(
+        "kind bpe: tokens that never come out of text, only by their id.", ("<|endoftext|>",), min_length=1
+    )
+
+    def __post_init__(self) -> None:
+        if self.kind == "file" and not self.path:
+            raise ValueError("path: a tokenizer of kind 'file' needs the path of a tokenizer.json")
+        if len(set(self.special_tokens)) != len(self.special_tokens):
+            raise ValueError(f"special_tokens: one token is named twice in {self.special_tokens}")
+        if self.kind == "bpe" and self.end_of_text not in self.special_tokens:
+            raise ValueError(f"end_of_text: {self.end_of_text!r} is not one of special_tokens {self.special_tokens}")
+        if self.kind == "bpe" and self.vocabulary_size < 256 + len(self.special_tokens):
+            raise ValueError(
+                f"vocabulary_size: {self.vocabulary_size} is too small for 256 bytes and "
+                f"{len(self.special_tokens)} special tokens"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeConfig:
+    """Token shards: which files are written, how large, and whether documents are closed by the end token."""
+
+    __pydantic_config__ = STRICT
+
+    arrow: bool = setting("Arrow IPC shards, memory-mapped for training.", True)
+    parquet: bool = setting("Parquet shards, to share and to query.", True)
+    shard_tokens: int = setting("Tokens in one shard, about.", 64 * MEBIBYTE, ge=1024)
+    end_token: bool = setting("Write the end token after every document.", True)
+
+    def __post_init__(self) -> None:
+        if not (self.arrow or self.parquet):
+            raise ValueError("arrow, parquet: at least one of the two must be written")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """The cleaned, selected documents as files for others."""
+
+    __pydantic_config__ = STRICT
+
+    parquet: bool = setting("Parquet files.", True)
+    jsonl: bool = setting("JSON lines, zstd-compressed.", True)

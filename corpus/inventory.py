@@ -1,0 +1,127 @@
+"""All input files of a run, and how they are divided into units of work: a function of the files, never of workers.
+
+A unit is what one worker reads and what becomes document parts of its own. One file more or less, or changed, touches
+one unit and leaves the others as they were, so that nightly growth costs the growth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+
+from corpus.config import IngestConfig
+from corpus.sources import open_source
+from corpus.sources.base import InputFile, hash64
+
+# Files in a group, about, once a source has more than that: record formats hold many documents a file, the others one
+# or a few.
+_GROUP_FILES = {"jsonl": 1024, "parquet": 1024, "text": 64, "python-docs": 64}
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Every input file, sorted by source and uri."""
+
+    files: tuple[InputFile, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """"blake2b:hex" over path, size and etag of every file; it names the output of ingest."""
+        state = hashlib.blake2b(digest_size=32)
+        for file in self.files:
+            line = json.dumps([file.source, file.uri, file.bytes, file.etag], ensure_ascii=True)
+            state.update(line.encode() + b"\n")
+        return f"blake2b:{state.hexdigest()}"
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files as they lie there."""
+        return sum(file.bytes for file in self.files)
+
+
+@dataclass(frozen=True)
+class IngestUnit:
+    """Files of one source that are read together, sorted by uri. `stem` begins the names of its parts."""
+
+    source: str
+    files: tuple[InputFile, ...]
+    stem: str
+
+    @property
+    def material(self) -> list[tuple[str, int, str]]:
+        """(uri, bytes, etag) of every file: what the keys of its parts are made of."""
+        return [(file.uri, file.bytes, file.etag) for file in self.files]
+
+    @property
+    def bytes(self) -> int:
+        """Size of its files as they lie there."""
+        return sum(file.bytes for file in self.files)
+
+    def part_name(self, number: int) -> str:
+        """Name of its `number`-th part, from 0."""
+        return f"{self.stem}-{number:05d}"
+
+
+def take_inventory(config: IngestConfig) -> Inventory:
+    """Lists the files of all sources.
+
+    Raises
+    ------
+    SourceError
+        If a source has no files.
+    ValueError
+        If two sources have one name.
+    """
+    names = [source.name for source in config.sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"sources: two are called {name!r}; names stand in ids of parts and must differ")
+    files = [file for source in config.sources for file in open_source(source).inventory()]
+    return Inventory(tuple(sorted(files, key=lambda file: (file.source, file.uri))))
+
+
+def plan_units(inventory: Inventory, config: IngestConfig) -> list[IngestUnit]:
+    """Divides the inventory into units of work, sorted by source and first uri.
+
+    A file of records is a unit of its own. Where a source has n files, many more than T (1,024 for record formats, 64
+    for formats with a document a file), neighbours in sorted order are grouped by content-defined boundaries: a group
+    ends after a file whose uri hash ends in k = floor(log2(n / T)) zero bits; a group of more than `part_bytes` is
+    divided at the boundaries for k - 1, and so on. Every boundary depends on one uri, so one file more changes one
+    existing unit, except where n passes a power of two times T and k steps.
+    """
+    kinds = {source.name: source.kind for source in config.sources}
+    units: list[IngestUnit] = []
+    for source, group in groupby(inventory.files, key=lambda file: file.source):
+        files = list(group)
+        bits = _zero_bits(len(files), _GROUP_FILES[kinds[source]])
+        stems: set[str] = set()
+        for members in _divide(files, bits, config.part_bytes):
+            stem = f"{source}-{hashlib.blake2b(members[0].uri.encode(), digest_size=6).hexdigest()}"
+            while stem in stems:  # 48 bits: all but never
+                stem += "x"
+            stems.add(stem)
+            units.append(IngestUnit(source, tuple(members), stem))
+    return units
+
+
+def _zero_bits(files: int, group: int) -> int:
+    return max(0, math.floor(math.log2(files / group))) if files > group else 0
+
+
+def _divide(files: Sequence[InputFile], bits: int, part_bytes: int) -> Iterator[Sequence[InputFile]]:
+    """Groups of neighbours: boundaries where `bits` hash bits are zero, finer ones inside groups that are too large."""
+    begin = 0
+    for index, file in enumerate(files):
+        if index + 1 < len(files) and hash64(file.uri) & ((1 << bits) - 1):
+            continue
+        members = files[begin : index + 1]
+        begin = index + 1
+        if bits and len(members) > 1 and sum(member.bytes for member in members) > part_bytes:
+            yield from _divide(members, bits - 1, part_bytes)
+        else:
+            yield members

@@ -1,0 +1,147 @@
+"""What a source is: an inventory of input files, and for each file its records, every one of them accounted for.
+
+A format is one small module beside this one with a class that has the two methods of `Source`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from corpus.config import SourceConfig
+
+EXCERPT_CHARACTERS = 200
+
+
+class SourceError(ValueError):
+    """The source as a whole cannot be read: nothing is there, or an input changed under the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One input file as the inventory saw it.
+
+    Attributes
+    ----------
+    source
+        Name of the source.
+    uri
+        Path relative to the source's root, with forward slashes.
+    bytes
+        Size as it lies there (compressed, if it is).
+    etag
+        The object's etag, or the modification time in nanoseconds for files on a disk; "" when unknown.
+    """
+
+    source: str
+    uri: str
+    bytes: int
+    etag: str
+
+
+class Record(NamedTuple):
+    """A readable record: `record` counts from 0 in its file; the text is as it stands there, not yet normalised."""
+
+    record: int
+    text: str
+    url: str | None = None
+    date: str | None = None
+    meta: dict[str, Any] | None = None
+
+
+class BadRecord(NamedTuple):
+    """A record, or the whole rest of a file, that cannot be read.
+
+    `error` is a short kind that is counted:
+
+    cannot-open       the file cannot be opened at all
+    broken-stream     the compressed data is truncated or damaged: the rest of the file is lost
+    bad-parquet       a Parquet file or row group cannot be read: the rest of the file is lost
+    missing-column    a Parquet file has no column of that name
+    bad-utf8          bytes that are not UTF-8
+    bad-json          a line that is not JSON
+    not-an-object     a line of JSON that is not an object
+    missing-text      no such field, or null
+    not-a-string      the text field holds something else
+    empty-text        the text is empty or only white space
+    too-long          longer than `max_record_bytes`
+    bad-syntax        a Python file that does not parse
+    lone-surrogate    half of a surrogate pair, and repair is switched off
+    """
+
+    record: int
+    error: str
+    message: str
+    excerpt: str
+
+
+class Source(Protocol):
+    """One collection of text in one format."""
+
+    config: SourceConfig
+
+    def inventory(self) -> list[InputFile]:
+        """All input files, sorted by uri.
+
+        Raises
+        ------
+        SourceError
+            If nothing is found; names the source and the path.
+        """
+        ...
+
+    def records(self, file: InputFile, *, start: int = 0) -> Iterator[Record | BadRecord]:
+        """Every record of a file in order, numbered from 0; those before `start` are passed over.
+
+        Each record gives exactly one `Record` or `BadRecord`. A tail that cannot be read gives the records before it
+        and one `BadRecord` for all of it; damage never raises.
+
+        Raises
+        ------
+        SourceError
+            If the file is no longer the one of the inventory (size or modification time differ).
+        """
+        ...
+
+
+class Selection:
+    """Which records of one file are read: from `start`, at most `limit`, and a fraction chosen by hash.
+
+    What is not selected is not part of the source: it appears in no count, but it keeps its record number.
+    """
+
+    def __init__(self, config: SourceConfig, uri: str, start: int = 0) -> None:
+        self._start = start
+        self._limit = config.limit
+        self._threshold = None if config.fraction >= 1 else int(config.fraction * 2**64)
+        self._uri = uri
+
+    def wants(self, record: int) -> bool:
+        """True if this record is read."""
+        if record < self._start:
+            return False
+        return self._threshold is None or hash64(f"{self._uri}#{record}") < self._threshold
+
+    def ends_before(self, record: int) -> bool:
+        """True if neither this record nor any after it is read."""
+        return self._limit is not None and record >= self._limit
+
+
+def hash64(text: str) -> int:
+    """A hash of 64 uniform bits that is the same on every machine (blake2b)."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def excerpt(data: bytes | str) -> str:
+    """The first characters of what could not be read, as valid UTF-8 (bytes that are not are shown as `\\xNN`)."""
+    if isinstance(data, str):
+        return data[:EXCERPT_CHARACTERS].encode("utf-8", "backslashreplace").decode("utf-8")
+    return data[: EXCERPT_CHARACTERS * 4].decode("utf-8", "backslashreplace")[:EXCERPT_CHARACTERS]
+
+
+def bad_record(record: int, error: str, message: str, data: bytes | str = b"") -> BadRecord:
+    """A `BadRecord` whose message and excerpt are valid UTF-8 and short."""
+    return BadRecord(record, error, message.encode("utf-8", "backslashreplace").decode("utf-8"), excerpt(data))

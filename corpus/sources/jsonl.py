@@ -1,0 +1,170 @@
+"""JSON lines: one object a line, plain or compressed. Blank lines are no records and have no number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import orjson
+
+from corpus.config import SourceConfig
+from corpus.sources.base import BadRecord, InputFile, Record, Selection, bad_record
+from corpus.sources.files import find_root, list_files, open_input
+from corpus.sources.streams import ByteStream
+
+_NAMES = ("*.jsonl", "*.ndjson", "*.json")
+ENDINGS = tuple(name + packed for name in _NAMES for packed in ("", ".gz", ".zst", ".bz2", ".xz"))
+_BOM = b"\xef\xbb\xbf"
+_ABSENT = object()
+
+
+class OverlongLine(NamedTuple):
+    """A line that was passed over without being held in memory."""
+
+    head: bytes
+    size: int
+
+
+class JsonLines:
+    """`.jsonl`, `.ndjson` and `.json` files with one object a line."""
+
+    def __init__(self, config: SourceConfig, max_record_bytes: int) -> None:
+        self.config = config
+        self._max_record_bytes = max_record_bytes
+        self._root = find_root(config.path)
+        self._text = field_getter(config.text_field)
+        self._url = field_getter(config.url_field) if config.url_field else None
+        self._date = field_getter(config.date_field) if config.date_field else None
+        self._meta = [(name, field_getter(name)) for name in config.meta_fields]
+
+    def inventory(self) -> list[InputFile]:
+        """All files, sorted by uri."""
+        return list_files(self.config, ENDINGS)
+
+    def records(self, file: InputFile, *, start: int = 0) -> Iterator[Record | BadRecord]:
+        """Every non-blank line of a file."""
+        selection = Selection(self.config, file.uri, start)
+        try:
+            raw = open_input(self._root, file)
+        except OSError as error:
+            yield bad_record(0, "cannot-open", str(error))
+            return
+        number = 0
+        with raw:
+            stream = ByteStream(raw)
+            for line in split_lines(stream, self._max_record_bytes):
+                if not isinstance(line, OverlongLine) and (not line or line.isspace()):
+                    continue
+                if selection.ends_before(number):
+                    return
+                if selection.wants(number):
+                    yield self._read(number, line)
+                number += 1
+            if stream.broken and not selection.ends_before(number):
+                yield bad_record(number, "broken-stream", f"{stream.broken}; the rest of the file is lost")
+
+    def _read(self, number: int, line: bytes | OverlongLine) -> Record | BadRecord:
+        if isinstance(line, OverlongLine):
+            message = f"the line has {line.size} bytes, max_record_bytes is {self._max_record_bytes}"
+            return bad_record(number, "too-long", message, line.head)
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            value = _second_look(number, line, error)
+            if isinstance(value, BadRecord):
+                return value
+        if not isinstance(value, dict):
+            message = f"one JSON object a line is expected, this line is a {type(value).__name__}"
+            return bad_record(number, "not-an-object", message, line)
+        text = self._text(value)
+        if type(text) is not str:
+            return wrong_text(number, self.config.text_field, None if text is _ABSENT else text, line)
+        if not text or text.isspace():
+            return bad_record(number, "empty-text", f"field {self.config.text_field!r} is empty", line)
+        meta = None
+        if self._meta:
+            meta = {name: found for name, get in self._meta if (found := get(value)) is not _ABSENT}
+        return Record(
+            number,
+            text,
+            plain_string(self._url(value)) if self._url else None,
+            plain_string(self._date(value)) if self._date else None,
+            meta or None,
+        )
+
+
+def wrong_text(number: int, name: str, value: Any, data: bytes | str) -> BadRecord:
+    """The bad record of a text field that is absent, null or no string."""
+    if value is None:
+        return bad_record(number, "missing-text", f"field {name!r} is absent or null", data)
+    return bad_record(number, "not-a-string", f"field {name!r} holds a {type(value).__name__}, not text", data)
+
+
+def plain_string(value: Any) -> str | None:
+    """An address or a date as a string: null for what is absent, JSON for what is no string."""
+    if value is _ABSENT or value is None or value == "":
+        return None
+    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+
+
+def field_getter(path: str) -> Callable[[dict[str, Any]], Any]:
+    """A function that finds a field by its name or, where there is none of that name, by its dotted path."""
+    steps = path.split(".")
+    if len(steps) == 1:
+        return lambda value: value.get(path, _ABSENT)
+
+    def get(value: dict[str, Any]) -> Any:
+        if path in value:
+            return value[path]
+        found: Any = value
+        for step in steps:
+            if not isinstance(found, dict) or step not in found:
+                return _ABSENT
+            found = found[step]
+        return found
+
+    return get
+
+
+def _second_look(number: int, line: bytes, error: orjson.JSONDecodeError) -> Any:
+    """What is wrong with a line that orjson refuses. Escaped lone surrogates (cut emojis) are let through."""
+    if line.startswith(_BOM):
+        try:
+            return orjson.loads(line[3:])
+        except orjson.JSONDecodeError as after_mark:
+            line, error = line[3:], after_mark
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as undecodable:
+        return bad_record(number, "bad-utf8", str(undecodable), line)
+    if "\\u" in text and "surrogate" in str(error):
+        try:
+            return json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            pass  # something else is wrong with the line too: the first error stands
+    return bad_record(number, "bad-json", str(error), line)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def split_lines(stream: ByteStream, max_bytes: int) -> Iterator[bytes | OverlongLine]:
+    """Lines without their LF. The unfinished last line of a broken stream is not given: it belongs to the lost tail."""
+    pieces: list[bytes] = []
+    size = 0
+    for chunk in stream:
+        lines = chunk.split(b"\n")
+        if len(lines) > 1:
+            pieces.append(lines[0])
+            size += len(lines[0])
+            yield b"".join(pieces) if size <= max_bytes else OverlongLine(b"".join(pieces)[:max_bytes], size)
+            for line in lines[1:-1]:
+                yield line if len(line) <= max_bytes else OverlongLine(line[:max_bytes], len(line))
+            pieces, size = [], 0
+        if size <= max_bytes:  # beyond it only the size is followed, so that a line of any length fits memory
+            pieces.append(lines[-1])
+        size += len(lines[-1])
+    if size and not stream.broken:
+        yield b"".join(pieces) if size <= max_bytes else OverlongLine(b"".join(pieces)[:max_bytes], size)
