@@ -14,6 +14,7 @@ passed over from then on. Tensors are stored whole, so the number of ranks may c
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 import tempfile
@@ -193,7 +194,7 @@ def newest_valid(store: Store) -> str | None:
             verify(store, folder)
         except CheckpointError as reason:
             logger.warning("%s; trying an older checkpoint", reason)
-            store.replace(f"{folder}/damaged.json", f'{{"reason": "{type(reason).__name__}"}}\n'.encode())
+            store.replace(f"{folder}/damaged.json", json.dumps({"reason": str(reason)}).encode())
             continue
         return folder
     return None
