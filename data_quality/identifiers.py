@@ -1,0 +1,48 @@
+"""Document ids as integers, for sorting and seeded choices on whole columns."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from storage.schemas import ID_BYTES
+
+
+def id_words(ids: pl.Series) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """The first and the last 8 bytes of every id as big-endian uint64, so that integers sort as the bytes do.
+
+    Raises
+    ------
+    ValueError
+        If an id is missing or not 16 bytes long.
+    """
+    sizes = ids.bin.size()
+    if ids.null_count() or (sizes != ID_BYTES).any():
+        row = int((sizes.fill_null(0) != ID_BYTES).arg_max() or 0)
+        raise ValueError(f"row {row}: id {ids[row]!r} is not {ID_BYTES} bytes; ids come from the documents' parts")
+    # Concatenated by Polars, since the memory of a binary column need not be contiguous.
+    packed = b"".join(ids.to_list())
+    words = np.frombuffer(packed, dtype=">u8").astype(np.uint64).reshape(-1, 2)
+    return words[:, 0].copy(), words[:, 1].copy()
+
+
+def seeded_hash(ids: pl.Series, seed: int, purpose: str) -> npt.NDArray[np.uint64]:
+    """A uniform uint64 an id that depends on nothing but the id, the seed and the purpose.
+
+    Ids are blake2b digests already, so mixing them with a blake2b key of (seed, purpose) by two rounds of
+    MurmurHash3's finaliser is enough to make choices of different seeds and purposes independent.
+    """
+    digest = hashlib.blake2b(f"{purpose}:{seed}".encode(), digest_size=16).digest()
+    key = np.frombuffer(digest, dtype="<u8")
+    first, last = id_words(ids)
+    return _mix(_mix(first ^ key[0]) ^ last ^ key[1])
+
+
+def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    shift = np.uint64(33)
+    value = (value ^ (value >> shift)) * np.uint64(0xFF51AFD7ED558CCD)
+    value = (value ^ (value >> shift)) * np.uint64(0xC4CEB9FE1A85EC53)
+    return value ^ (value >> shift)
