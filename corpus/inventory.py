@@ -31,7 +31,7 @@ class Inventory:
 
     @cached_property
     def digest(self) -> str:
-        """"blake2b:hex" over path, size and etag of every file; it names the output of ingest."""
+        """ "blake2b:hex" over path, size and etag of every file; it names the output of ingest."""
         state = hashlib.blake2b(digest_size=32)
         for file in self.files:
             line = json.dumps([file.source, file.uri, file.bytes, file.etag], ensure_ascii=True)

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from typing import Any
 
 from corpus.config import NormaliseConfig
 
@@ -20,7 +21,6 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
 _CONTROLS_BUT_LINE_ENDS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _ASCII_CONTROLS = bytes(code for code in range(0x80) if (code < 0x20 and code not in b"\t\n") or code == 0x7F)
-_BLANK_EDGES = re.compile(r"\A(?:[ \t]*\n)+")
 # One pass settles nearly every text. A repair that makes another one possible (mojibake of a control character) takes
 # a second; the bound only guards against two repairs that undo each other.
 _MAX_PASSES = 8
@@ -117,7 +117,7 @@ def _fix_encoding(text: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _ftfy_config() -> object:
+def _ftfy_config() -> Any:
     """Only repairs of wrong decoding. Quotes, ligatures, widths and HTML entities are how people write: they stay."""
     import ftfy
 

@@ -80,7 +80,8 @@ def _codec(head: bytes) -> tuple[str, Callable[[], Any], tuple[type[Exception], 
     if head.startswith(b"\x1f\x8b"):
         from isal import isal_zlib
 
-        return "gzip", lambda: isal_zlib.decompressobj(wbits=31), (isal_zlib.IsalError, EOFError)
+        damaged: Any = isal_zlib.error  # its type stub says instance where a class is meant
+        return "gzip", lambda: isal_zlib.decompressobj(wbits=31), (damaged, EOFError)
     if head.startswith(b"\x28\xb5\x2f\xfd") or (head[:1] and 0x50 <= head[0] <= 0x5F and head[1:4] == b"\x2a\x4d\x18"):
         import zstandard
 

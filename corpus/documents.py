@@ -1,0 +1,293 @@
+"""Records become documents: normalised, named by their content, in tables of bounded size, each accounted for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from corpus.config import IngestConfig, NormaliseConfig, SourceConfig
+from corpus.inventory import IngestUnit
+from corpus.normalise import normalise
+from corpus.sources import DEFAULT_MAX_RECORD_BYTES, BadRecord, InputFile, Record, Source, SourceError, open_source
+from corpus.sources.base import bad_record
+from storage.schemas import DOCUMENTS, ID_BYTES, ID_INDEX, LEDGER, QUARANTINE
+
+# Rows of a part, read or quarantined: bounds what a part of very short documents costs in memory.
+_PART_ROWS = 500_000
+# Python strings are handed to Arrow in slices of about this size, so that a part is never held twice.
+_SLICE_BYTES = 4 << 20
+
+
+@dataclass
+class Counts:
+    """What became of the records that were read: `read = kept + sum(quarantined.values())`."""
+
+    read: int = 0
+    kept: int = 0
+    quarantined: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class DocumentBatch:
+    """The documents of one part and what goes with them.
+
+    Attributes
+    ----------
+    documents
+        Schema `DOCUMENTS`, in input order.
+    quarantine
+        Schema `QUARANTINE`, in input order.
+    ledger
+        Schema `LEDGER`: one row for every file that ends in this part, with the totals of the whole file.
+    counts
+        Records of this part.
+    normalised
+        Repair -> documents of this part that it changed.
+    """
+
+    documents: pa.Table
+    quarantine: pa.Table
+    ledger: pa.Table
+    counts: Counts
+    normalised: dict[str, int]
+
+
+def document_id(text: str) -> bytes:
+    """The id of a document: blake2b of its UTF-8 text, 16 bytes."""
+    return hashlib.blake2b(text.encode(), digest_size=ID_BYTES).digest()
+
+
+def canonical_meta(meta: dict[str, Any]) -> str:
+    """JSON with sorted keys and no spaces; values that JSON does not know (dates, decimals) as strings."""
+    try:
+        return orjson.dumps(meta, default=str, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:  # lone surrogates, integers beyond 64 bits, keys that are no strings
+        text = json.dumps(meta, default=str, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
+def read_unit(config: IngestConfig, unit: IngestUnit) -> Iterator[DocumentBatch]:
+    """Reads the files of a unit into parts of at most `part_bytes` of text; at least one, in input order.
+
+    The parts depend on the files and the configuration only. A document longer than `part_bytes` is a part of its own.
+    Memory holds about one part.
+
+    Raises
+    ------
+    SourceError
+        If a file changed after the inventory was taken, or the unit's source is not in the configuration.
+    """
+    chosen = [source for source in config.sources if source.name == unit.source]
+    if not chosen:
+        raise SourceError(f"unit {unit.stem}: there is no source {unit.source!r} in the configuration")
+    source = open_source(chosen[0], max_record_bytes=config.max_record_bytes)
+    yield from _read_files(source, unit.files, config.normalise, config.part_bytes)
+
+
+def read_all(source: SourceConfig, normalise: NormaliseConfig) -> pa.Table:
+    """All documents of a small source, for evaluation sets: schema `DOCUMENTS`, sorted by uri and record.
+
+    The counts of its records stand in the schema's metadata under `counts`, as JSON.
+
+    Raises
+    ------
+    SourceError
+        If there are no files, or none of their records can be read.
+    """
+    reader = open_source(source, max_record_bytes=DEFAULT_MAX_RECORD_BYTES)
+    tables, read, kept = [], 0, 0
+    quarantined: Counter[str] = Counter()
+    for batch in _read_files(reader, reader.inventory(), normalise, 64 << 20):
+        tables.append(batch.documents)
+        read += batch.counts.read
+        kept += batch.counts.kept
+        quarantined.update(batch.counts.quarantined)
+    if not kept:
+        raise SourceError(f"source {source.name!r}: none of its {read} records could be read {dict(quarantined)}")
+    counts = orjson.dumps({"read": read, "kept": kept, "quarantined": dict(sorted(quarantined.items()))})
+    return pa.concat_tables(tables).replace_schema_metadata({"counts": counts})
+
+
+def _read_files(
+    source: Source, files: Iterable[InputFile], config: NormaliseConfig, part_bytes: int
+) -> Iterator[DocumentBatch]:
+    part = _Part(source.config.name)
+    for file in files:
+        read = written = 0
+        for found in source.records(file):
+            read += 1
+            document = _as_document(found, config) if isinstance(found, Record) else found
+            size = 0 if isinstance(document, BadRecord) else len(document.data)
+            if part.is_full(size, part_bytes):
+                yield part.finish()
+                part = _Part(source.config.name)
+            if isinstance(document, BadRecord):
+                part.put_aside(file.uri, document)
+            else:
+                part.add(file.uri, document)
+                written += 1
+        part.close_file(file, read, written)
+    if part.counts.read or part.ledger:
+        yield part.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    record: Record
+    data: bytes
+    steps: tuple[str, ...]
+
+
+def _as_document(record: Record, config: NormaliseConfig) -> _Document | BadRecord:
+    text, steps = normalise(record.text, config)
+    if not text or text.isspace():
+        return bad_record(record.record, "empty-text", "nothing is left after normalising", record.text)
+    try:
+        return _Document(record, text.encode(), steps)
+    except UnicodeEncodeError as error:
+        return bad_record(record.record, "lone-surrogate", f"{error}; fix_encoding would repair it", record.text)
+
+
+class _Part:
+    """Columns of a part while it grows."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._batches: list[pa.RecordBatch] = []
+        self._quarantine: list[dict[str, Any]] = []
+        self._bytes = 0
+        self._normalised: Counter[str] = Counter()
+        self.counts = Counts()
+        self.ledger: list[dict[str, Any]] = []
+        self._empty_slice()
+
+    def _empty_slice(self) -> None:
+        self._texts: list[bytes] = []
+        self._records: list[Record] = []
+        self._uris: list[str] = []
+        self._slice_bytes = 0
+
+    def is_full(self, more: int, part_bytes: int) -> bool:
+        """True if a text of `more` bytes does not fit any more."""
+        return self.counts.read >= _PART_ROWS or (self._bytes > 0 and self._bytes + more > part_bytes)
+
+    def add(self, uri: str, document: _Document) -> None:
+        self._texts.append(document.data)
+        self._records.append(document.record)
+        self._uris.append(uri)
+        self._bytes += len(document.data)
+        self._slice_bytes += len(document.data) + 256
+        self._normalised.update(document.steps)
+        self.counts.read += 1
+        self.counts.kept += 1
+        if self._slice_bytes >= _SLICE_BYTES:
+            self._close_slice()
+
+    def put_aside(self, uri: str, bad: BadRecord) -> None:
+        self._quarantine.append({"source": self._source, "uri": uri, **bad._asdict()})
+        self.counts.read += 1
+        self.counts.quarantined[bad.error] += 1
+
+    def close_file(self, file: InputFile, read: int, written: int) -> None:
+        self.ledger.append(
+            {
+                "source": file.source,
+                "uri": file.uri,
+                "bytes": file.bytes,
+                "etag": file.etag,
+                "records": read,
+                "written": written,
+                "quarantined": read - written,
+                "status": "read",
+            }
+        )
+
+    def finish(self) -> DocumentBatch:
+        self._close_slice()
+        return DocumentBatch(
+            pa.Table.from_batches(self._batches, DOCUMENTS),
+            pa.Table.from_pylist(self._quarantine, QUARANTINE),
+            pa.Table.from_pylist(self.ledger, LEDGER),
+            self.counts,
+            dict(sorted(self._normalised.items())),
+        )
+
+    def _close_slice(self) -> None:
+        texts, records = self._texts, self._records
+        if not texts:
+            return
+        ids = b"".join([hashlib.blake2b(text, digest_size=ID_BYTES).digest() for text in texts])
+        columns = [
+            pa.FixedSizeBinaryArray.from_buffers(pa.binary(ID_BYTES), len(texts), [None, pa.py_buffer(ids)]),
+            large_strings(texts),
+            pa.repeat(pa.scalar(self._source, pa.string()), len(texts)),
+            pa.array(self._uris, pa.string()),
+            pa.array([record.record for record in records], pa.int64()),
+            pa.array([_valid(record.url) for record in records], pa.string()),
+            pa.array([_valid(record.date) for record in records], pa.string()),
+            pa.array([canonical_meta(record.meta) if record.meta else None for record in records], pa.string()),
+        ]
+        self._batches.append(pa.RecordBatch.from_arrays(columns, schema=DOCUMENTS))
+        self._empty_slice()
+
+
+def large_strings(texts: Sequence[bytes]) -> pa.LargeStringArray:
+    """A `large_string` array of UTF-8 texts, without looking at them one by one."""
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
+    return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(b"".join(texts)))
+
+
+def _valid(text: str | None) -> str | None:
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def id_index(parts: Sequence[tuple[str, pa.Array | pa.ChunkedArray]]) -> pa.Table:
+    """Where every document lies.
+
+    Parameters
+    ----------
+    parts
+        (part name, its id column in row order), in any order of parts.
+
+    Returns
+    -------
+    Table of schema `ID_INDEX`, sorted by id, part name and row: exact copies are neighbours.
+    """
+    parts = sorted(parts, key=lambda part: part[0])
+    keys = np.concatenate([np.empty((0, 2), np.uint64), *(_id_words(ids) for _, ids in parts)])
+    lengths = [len(ids) for _, ids in parts]
+    number = np.repeat(np.arange(len(parts), dtype=np.int32), lengths)
+    rows = np.concatenate([np.empty(0, np.int64), *(np.arange(length, dtype=np.int64) for length in lengths)])
+    # lexsort is stable: among equal ids the order stays that of part names and rows.
+    order = np.lexsort((keys[:, 1], keys[:, 0]))
+    sorted_ids = keys[order].astype(">u8").tobytes()
+    names = pa.DictionaryArray.from_arrays(pa.array(number[order]), pa.array([name for name, _ in parts], pa.string()))
+    return pa.Table.from_arrays(
+        [
+            pa.FixedSizeBinaryArray.from_buffers(pa.binary(ID_BYTES), len(order), [None, pa.py_buffer(sorted_ids)]),
+            names.cast(pa.string()),
+            pa.array(rows[order]),
+        ],
+        schema=ID_INDEX,
+    )
+
+
+def _id_words(ids: pa.Array | pa.ChunkedArray) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
+    """Ids as two big-endian words each, which compare as the 16 bytes do."""
+    if isinstance(ids, pa.ChunkedArray):
+        ids = ids.combine_chunks()
+    if ids.type != pa.binary(ID_BYTES) or ids.null_count:
+        raise ValueError(f"ids must be {ID_BYTES} bytes each and never null, not {ids.type}")
+    data = np.frombuffer(ids.buffers()[1], np.uint8)[ids.offset * ID_BYTES : (ids.offset + len(ids)) * ID_BYTES]
+    return data.view(">u8").astype(np.uint64).reshape(-1, 2)
