@@ -288,12 +288,14 @@ def read_texts_of(folder: Path, name: str) -> list[str]:
         if name == "articles_1000":
             return [line.rstrip("\n").split(" ", 1)[1] for line in lines]
         rows = list(csv.reader(lines))
-    return [row[1] for row in rows][1:] if name == "chnsenticorp_htl_all" else [" ".join(row[1:]) for row in rows]
+    if name == "ag_news_test":
+        return [" ".join(row[1:]) for row in rows]  # title and description after the label
+    return [row[1] for row in rows[1:]] if name == "chnsenticorp_htl_all" else [row[0] for row in rows]
 
 
 def check_every_removal(documents: pl.DataFrame, result: pl.DataFrame, ngram: int, threshold: float) -> float:
     """Verifies every removal with sets of strings, and returns the recall found exhaustively:
-    removed / (removed + kept documents with the threshold's similarity to an earlier kept one)."""
+    near / (near + kept documents with the threshold's similarity to an earlier kept one)."""
     texts = documents["text"].to_list()
     sets = [shingle_set(text, ngram) for text in texts]
     dropped = result["dropped"].to_list()
@@ -305,8 +307,8 @@ def check_every_removal(documents: pl.DataFrame, result: pl.DataFrame, ngram: in
         else:
             assert jaccard(sets[row], sets[keeper]) == result["similarity"][row] >= threshold
     missed = similar_pairs([own for own, gone in zip(sets, dropped, strict=True) if not gone], threshold)
-    removed = sum(dropped)
-    return removed / (removed + missed) if removed + missed else 1.0
+    near = result["method"].to_list().count("near")
+    return near / (near + missed) if near + missed else 1.0
 
 
 @pytest.mark.parametrize("name", ["articles_1000", "ag_news_test", "chnsenticorp_htl_all"])
@@ -330,13 +332,14 @@ def test_recall_and_precision_on_known_near_duplicates(
 
 
 def test_recall_on_planted_near_duplicates(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """20,000 news texts, 7,400 of them copies with up to 12 % of their words changed: similarities down to .3."""
+    """20,000 news texts, 7,400 of them copies with a few words changed or up to a fifth cut off: similarities about .8."""
     generator = np.random.default_rng(11)
     texts = [*read_texts_of(shared_data, "ag_news_test"), *read_texts_of(shared_data, "ag_news_train")]
     for row in generator.integers(0, len(texts), 20_000 - len(texts)).tolist():
         words = texts[row].split()
-        for place in generator.integers(0, len(words), generator.integers(0, 1 + len(words) // 8)).tolist():
+        for place in generator.integers(0, len(words), generator.integers(0, 2)).tolist():
             words[place] = f"changed{generator.integers(0, 9)}"
+        words = words[: len(words) - int(generator.integers(0, 1 + len(words) // 5))]
         texts.append(" ".join(words))
     documents = frame(texts, parts=generator.integers(0, 7, len(texts)).tolist())
     result, statistics = run(documents, memory=100_000)
