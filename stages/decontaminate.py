@@ -1,0 +1,111 @@
+"""decontaminate: which documents share text with which evaluation items. Evidence only; `filter` decides.
+
+Parts: `eval_items/<set>` (the evaluation sets as documents), `index/ngrams`, and `overlaps/<stem>`, whose rows are hits
+of documents of `documents/<stem>`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages.base import Context, Inputs, Stage, Unit, part_units
+from stages.config import DecontaminateStageConfig, RunConfig
+from storage.fingerprint import canonical
+from storage.outputs import PartWriter, Receipt
+from storage.schemas import DOCUMENTS, OVERLAPS
+
+
+class Decontaminate(Stage[DecontaminateStageConfig]):
+    """N-gram overlap with the user's evaluation sets."""
+
+    name = "decontaminate"
+    version = 1
+    needs = ("ingest",)
+
+    def __init__(self, config: DecontaminateStageConfig) -> None:
+        super().__init__(config)
+        self._inventory: Any = None
+        self._index: tuple[str, Any] | None = None
+
+    def __reduce__(self) -> tuple[type[Decontaminate], tuple[DecontaminateStageConfig]]:
+        return Decontaminate, (self.config,)
+
+    def parameters(self) -> Any:
+        if self._inventory is None:
+            from corpus.config import IngestConfig
+            from corpus.inventory import Inventory, take_inventory
+
+            sets = self.config.eval_sets
+            self._inventory = take_inventory(IngestConfig(sources=sets)) if sets else Inventory(())
+        files = len(self._inventory.files)
+        return {
+            **canonical(self.config, self.name),
+            "inventory": {"digest": self._inventory.digest, "files": files, "bytes": self._inventory.bytes},
+        }
+
+    def start(self, inputs: Inputs, writer: PartWriter) -> None:
+        import pyarrow as pa
+
+        from corpus.config import NormaliseConfig
+        from corpus.documents import read_all
+        from data_quality.contamination import build_index
+
+        items = []
+        for source in self.config.eval_sets:
+            documents = read_all(source, NormaliseConfig())
+            writer.parquet(f"eval_items/{source.name}", documents, DOCUMENTS)
+            names = [
+                f"{uri}#{record}" for uri, record in zip(*documents.select(["uri", "record"]).columns, strict=True)
+            ]
+            items.append(
+                pa.table(
+                    {
+                        "eval_set": pa.array([source.name] * documents.num_rows, pa.string()),
+                        "eval_item": pa.array(names, pa.string()),
+                        "text": documents.column("text"),
+                    }
+                )
+            )
+        if items:
+            index = build_index(pa.concat_tables(items), self.config.comparison)
+            writer.bytes("index/ngrams", index.to_npz(), ".npz")
+
+    def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
+        # The content of the evaluation sets, not the time stamps of their files, is what the result depends on.
+        index = [part for part in started.parts if part.name == "index/ngrams"]
+        shared = {"index": index[0].digest if index else None, "comparison": canonical(self.config.comparison)}
+        units = part_units(self, inputs, shared=shared)
+        path = index[0].path if index else None
+        return [
+            Unit(
+                unit.name,
+                self.unit_key(
+                    stem=unit.name, shared=shared, documents=inputs["ingest"].part(f"documents/{unit.name}").digest
+                ),
+                {**unit.payload, "index": path},
+                unit.weight,
+            )
+            for unit in units
+        ]
+
+    def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
+        from data_quality.contamination import ContaminationIndex, find_overlaps
+
+        stem, path = unit.payload["stem"], unit.payload["index"]
+        columns = ["id", "text"] if path else ["id"]
+        documents = inputs["ingest"].read(f"documents/{stem}", columns)
+        ids = documents.column("id").combine_chunks()
+        if path is None:
+            overlaps = OVERLAPS.empty_table()
+        else:
+            if self._index is None or self._index[0] != path:
+                self._index = (path, ContaminationIndex.from_npz(writer.store.read_bytes(path)))
+            texts = documents.column("text").combine_chunks()
+            overlaps = find_overlaps(ids, texts, self._index[1], self.config.comparison)
+        writer.parquet(f"overlaps/{stem}", overlaps, OVERLAPS)
+        writer.count(read=len(ids), kept=len(ids))
+
+
+def make(config: RunConfig) -> Decontaminate:
+    """The stage of a run."""
+    return Decontaminate(config.decontaminate)

@@ -1,0 +1,41 @@
+"""The selected documents as they leave the house: joined with their decisions, cuts applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stages.base import Inputs
+
+
+def selected_part(inputs: Inputs, stem: str, split: str | None, columns: Sequence[str]) -> Any:
+    """Selected documents of one part, in order.
+
+    Parameters
+    ----------
+    inputs
+        Must hold ingest, quality and select.
+    split
+        "train", "validation", or None for both.
+    columns
+        Of DOCUMENTS; `text` comes with cuts applied. `split` and `repeats` are added.
+    """
+    import polars as pl
+    import pyarrow as pa
+
+    from corpus.cuts import apply_cuts
+
+    decisions = inputs["select"].read(f"decisions/{stem}", ["dropped_by", "split", "repeats"])
+    frame = pl.from_arrow(decisions)
+    assert isinstance(frame, pl.DataFrame)
+    keep = frame["dropped_by"].is_null()
+    if split is not None:
+        keep &= frame["split"] == split
+    rows = pa.array(keep.arg_true().to_numpy())
+    table = inputs["ingest"].read(f"documents/{stem}", list(columns)).take(rows)
+    if "text" in columns and inputs["quality"].has(f"cuts/{stem}"):
+        spans = inputs["quality"].read(f"cuts/{stem}", ["spans"]).column("spans").take(rows)
+        texts = apply_cuts(table.column("text"), spans)
+        table = table.set_column(table.column_names.index("text"), "text", texts)
+    chosen = decisions.take(rows)
+    return table.append_column("split", chosen.column("split")).append_column("repeats", chosen.column("repeats"))

@@ -1,0 +1,128 @@
+"""tokenize: the selected documents as token shards, one row a document.
+
+Parts: `<split>-arrow/<stem>-<k>` (mapped into memory for training), `<split>-parquet/<stem>-<k>` (to share, to query) and
+`summary/tokens`: documents, rows (repeats counted), tokens and end tokens by split and source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from corpus.config import TokenizeConfig
+from stages.base import Context, Inputs, Stage, StageError, Unit, part_units
+from stages.config import RunConfig
+from stages.selected import selected_part
+from storage.fingerprint import canonical
+from storage.manifests import ManifestError
+from storage.outputs import PartWriter, Receipt
+from storage.schemas import token_schema, token_type
+
+SPLITS = ("train", "validation")
+
+
+class Tokenize(Stage[TokenizeConfig]):
+    """Encodes every selected document, cuts applied, as often as it is repeated."""
+
+    name = "tokenize"
+    version = 1
+    needs = ("ingest", "quality", "select", "tokenizer")
+
+    def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
+        shared = {
+            "tokenizer": inputs["tokenizer"].part("tokenizer/tokenizer").digest,
+            "facts": inputs["tokenizer"].part("tokenizer/facts").digest,
+            "cuts": {part.stem: part.digest for part in inputs["quality"].parts("cuts")},
+        }
+        units = []
+        for unit in part_units(self, inputs, None, ("select:decisions",)):
+            own = {**shared, "cuts": shared["cuts"].get(unit.name)}  # type: ignore[attr-defined]
+            units.append(
+                Unit(unit.name, self.unit_key(part=unit.key, shared=canonical(own)), unit.payload, unit.weight)
+            )
+        return units
+
+    def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        from corpus.tokenizer import parse_tokenizer
+        from corpus.tokens import encode_documents
+
+        stem = unit.payload["stem"]
+        facts = inputs["tokenizer"].read_json("tokenizer/facts")
+        part = inputs["tokenizer"].part("tokenizer/tokenizer")
+        tokenizer = parse_tokenizer(writer.store.read_bytes(part.path), part.path)
+        dtype = token_type(facts["vocabulary_size"])
+        schema = token_schema(dtype)
+        end_id = facts["end_id"] if self.config.end_token else None
+        summary: list[dict[str, Any]] = []
+        for split in SPLITS:
+            documents = selected_part(inputs, stem, split, ["id", "text", "source"])
+            if not documents.num_rows:
+                continue
+            tokens = encode_documents(tokenizer, documents.column("id"), documents.column("text"), end_id, dtype)
+            lengths = pc.list_value_length(tokens.column("tokens")).to_numpy()
+            repeats = documents.column("repeats").to_numpy()
+            rows = np.repeat(np.arange(len(repeats)), repeats)
+            # A shard ends before the document that would take it over its size; a longer one is alone in its shard.
+            ends = np.cumsum(lengths[rows])
+            shards = (ends - 1) // self.config.shard_tokens
+            for number in range(int(shards[-1]) + 1 if len(shards) else 0):
+                shard = tokens.take(pa.array(rows[shards == number]))
+                if not shard.num_rows:
+                    continue
+                name = f"{stem}-{number:04d}"
+                if self.config.arrow:
+                    writer.ipc(f"{split}-arrow/{name}", shard, schema)
+                if self.config.parquet:
+                    writer.parquet(f"{split}-parquet/{name}", shard, schema)
+            sizes = pc.binary_length(documents.column("text")).to_numpy()
+            sources = np.asarray(documents.column("source").to_pylist())
+            for source in np.unique(sources):
+                own = sources == source
+                summary.append(
+                    {
+                        "split": split,
+                        "source": str(source),
+                        "documents": int(own.sum()),
+                        "rows": int(repeats[own].sum()),
+                        "tokens": int((lengths * repeats)[own].sum()),
+                        "end_tokens": int(repeats[own].sum()) if end_id is not None else 0,
+                        "bytes": int((sizes * repeats)[own].sum()),
+                    }
+                )
+            writer.count(read=documents.num_rows, kept=documents.num_rows)
+        writer.notes["tokens"] = summary
+
+    def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
+        totals: dict[str, dict[str, Any]] = {}
+        for receipt in receipts:
+            for row in receipt.notes.get("tokens", []):
+                total = totals.setdefault(
+                    f"{row['split']}/{row['source']}", {"split": row["split"], "source": row["source"]}
+                )
+                for name in ("documents", "rows", "tokens", "end_tokens", "bytes"):
+                    total[name] = total.get(name, 0) + row[name]
+        rows = [totals[key] for key in sorted(totals)]
+        for split in SPLITS:
+            written = sum(
+                part.rows
+                for receipt in receipts
+                for part in receipt.parts
+                if part.kind == (f"{split}-arrow" if self.config.arrow else f"{split}-parquet")
+            )
+            wanted = sum(row["rows"] for row in rows if row["split"] == split)
+            if written != wanted:
+                raise ManifestError(f"tokenize: {wanted} rows of {split} were encoded, but the shards hold {written}")
+        if not any(row["split"] == "train" for row in rows):
+            raise StageError("tokenize: there are no training documents: look at `gristmill show select`")
+        facts = inputs["tokenizer"].read_json("tokenizer/facts")
+        writer.json("summary/tokens", {**facts, "end_token": self.config.end_token, "sources": rows})
+
+
+def make(config: RunConfig) -> Tokenize:
+    """The stage of a run."""
+    assert config.tokenize is not None
+    return Tokenize(config.tokenize)
