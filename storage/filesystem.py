@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from fsspec.core import url_to_fs
+from storage.remote import RemoteFiles
 
 TEMPORARY_PREFIX = ".tmp-"
 DIGEST_ALGORITHM = "blake2b"
@@ -59,16 +59,20 @@ class Store:
             bare = text.split("://", 1)[1] if "://" in text else text
             self.root = Path(bare).expanduser().resolve()
             self.url = str(self.root)
-            self._fs: Any = None
-            self._base = str(self.root)
+            self._base = str(self.root).rstrip("/")
         else:
-            options = {"use_listings_cache": False} if text.startswith(("s3://", "s3a://")) else {}
-            self._fs, base = url_to_fs(text, **options)
-            self._base = base.rstrip("/")
-            self.url = text.rstrip("/")
+            self.url = text if text.endswith("://") else text.rstrip("/")
+            self._remote = RemoteFiles(self.url)
+            self._base = self._remote.base
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Store) and self.url == other.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         return Store, (self.url,)
@@ -77,24 +81,27 @@ class Store:
 
     def _full(self, path: str) -> str:
         pure = PurePosixPath(path)
-        if pure.is_absolute() or ".." in pure.parts:
+        if pure.is_absolute() or ".." in pure.parts or "\0" in path:
             raise ValueError(f"{path!r} is not a path inside {self.url}")
-        return f"{self._base}/{path}" if path else self._base
+        return f"{self._base}/{pure}" if pure.parts else self._base
 
     def local(self, path: str) -> Path:
         """The path on this machine's disk; only for local stores."""
         if not self.is_local:
             raise ValueError(f"{self.url} is not on a local disk")
-        return Path(self._full(path))
+        return Path(self._full(path) or "/")
 
     def scratch(self) -> Path:
         """A folder on a local disk for temporary files, made if needed (inside the workspace when it is local)."""
         if self.is_local:
             folder = self.root / "tmp"
-        else:
-            name = hashlib.blake2b(self.url.encode(), digest_size=8).hexdigest()
-            folder = Path(tempfile.gettempdir()) / f"gristmill-{os.getuid()}-{name}"
-        folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        name = hashlib.blake2b(self.url.encode(), digest_size=8).hexdigest()
+        folder = Path(tempfile.gettempdir()) / f"gristmill-{os.getuid()}-{name}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise PermissionError(errno.EPERM, "the scratch folder belongs to somebody else; set TMPDIR", str(folder))
         return folder
 
     # ---------------------------------------------------------------- reading
@@ -103,25 +110,28 @@ class Store:
         """Whether a file is there."""
         if self.is_local:
             return self.local(path).is_file()
-        return bool(self._fs.isfile(self._full(path)))
+        return self._remote.file_size(self._full(path)) is not None
 
     def size(self, path: str) -> int:
         """Bytes of a file; FileNotFoundError if it is not there."""
         if self.is_local:
             return self.local(path).stat().st_size
-        return int(self._fs.size(self._full(path)))
+        size = self._remote.file_size(self._full(path))
+        if size is None:
+            raise FileNotFoundError(errno.ENOENT, "no such file", f"{self.url}/{path}")
+        return size
 
     def open(self, path: str) -> IO[bytes]:
         """A file opened for reading bytes."""
         if self.is_local:
             return self.local(path).open("rb")
-        return self._fs.open(self._full(path), "rb")  # type: ignore[no-any-return]
+        return self._remote.open(self._full(path))
 
     def read_bytes(self, path: str) -> bytes:
         """The whole content of a file."""
         if self.is_local:
             return self.local(path).read_bytes()
-        return bytes(self._fs.cat_file(self._full(path)))
+        return self._remote.read(self._full(path))
 
     def read_json(self, path: str) -> Any:
         """A JSON file's value; ValueError naming the file if it is not JSON."""
@@ -144,12 +154,10 @@ class Store:
         if self.is_local:
             self._walk(self.local(prefix), found)
         else:
-            with contextlib.suppress(FileNotFoundError):
-                details = self._fs.find(self._full(prefix), detail=True)
-                skip = len(self._base) + 1
-                for name, info in details.items():
-                    if not PurePosixPath(name).name.startswith(TEMPORARY_PREFIX):
-                        found[name[skip:]] = int(info["size"])
+            skip = len(self._base) + 1
+            for name, size in self._remote.sizes(self._full(prefix)).items():
+                if not PurePosixPath(name).name.startswith(TEMPORARY_PREFIX):
+                    found[name[skip:]] = size
         return dict(sorted(found.items()))
 
     def _walk(self, folder: Path, found: dict[str, int]) -> None:
@@ -173,11 +181,7 @@ class Store:
         if self.is_local:
             folder = self.local(prefix)
             return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-        try:
-            entries = self._fs.ls(self._full(prefix), detail=True)
-        except FileNotFoundError:
-            return []
-        return sorted(PurePosixPath(e["name"]).name for e in entries if e["type"] == "directory")
+        return self._remote.folder_names(self._full(prefix))
 
     # ---------------------------------------------------------------- writing
 
@@ -185,7 +189,7 @@ class Store:
     def temporary(self, path: str) -> Iterator[Path]:
         """A name on a local disk to write a file under before it is published at `path`; removed afterwards."""
         folder = self.local(path).parent if self.is_local else self.scratch()
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(folder)
         name = folder / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
         try:
             yield name
@@ -200,24 +204,25 @@ class Store:
 
     def create_json(self, path: str, value: Any) -> None:
         """`create` for a JSON value, with sorted keys and an indent people can read."""
-        self.create(path, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+        self.create(path, json_bytes(value, f"{self.url}/{path}"))
 
     def publish(self, file: Path, path: str) -> None:
-        """Make a finished local file appear at `path`; FileExistsError if something is there already."""
+        """Make a finished local file appear at `path`; FileExistsError if something is there already.
+
+        On a local store `file` and what is published may be one file on disk afterwards: it must not be written to
+        again, only removed.
+        """
         if not self.is_local:
-            try:
-                self._fs.put_file(str(file), self._full(path), mode="create")
-            except OSError as error:
-                if isinstance(error, FileExistsError) or self._lost_race(error):
-                    raise FileExistsError(errno.EEXIST, "already published", f"{self.url}/{path}") from error
-                raise
+            self._remote.create(file, self._full(path))
             return
         target = self.local(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent)
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
         try:
             os.link(file, target)
+        except FileExistsError as error:
+            raise FileExistsError(errno.EEXIST, "already published", str(target)) from error
         except OSError as error:
             if error.errno == errno.EXDEV:
                 with self.temporary(path) as copy:
@@ -234,20 +239,10 @@ class Store:
             raise
         _sync_folder(target.parent)
 
-    @staticmethod
-    def _lost_race(error: OSError) -> bool:
-        cause: BaseException | None = error
-        while cause is not None:
-            text = str(cause)
-            if "PreconditionFailed" in text or "pre-conditions" in text or "ConditionalRequestConflict" in text:
-                return True
-            cause = cause.__cause__
-        return False
-
     def replace(self, path: str, data: bytes) -> None:
         """Write a file over an older one, atomically. Only for run records and heartbeats."""
         if not self.is_local:
-            self._fs.pipe_file(self._full(path), data)
+            self._remote.replace(self._full(path), data)
             return
         target = self.local(path)
         with self.temporary(path) as name:
@@ -263,16 +258,20 @@ class Store:
         if self.is_local:
             self.local(path).unlink(missing_ok=True)
         else:
-            with contextlib.suppress(FileNotFoundError):
-                self._fs.rm_file(self._full(path))
+            self._remote.remove(self._full(path))
 
     def remove_tree(self, prefix: str) -> None:
         """Remove a folder and all below it; nothing happens if it is gone already."""
-        if self.is_local:
-            shutil.rmtree(self.local(prefix), ignore_errors=False) if self.local(prefix).exists() else None
-        else:
+        if not PurePosixPath(prefix).parts:
+            raise ValueError(f"remove_tree would empty {self.url}: name a folder in it")
+        if not self.is_local:
+            self._remote.remove_tree(self._full(prefix))
+            return
+        folder = self.local(prefix)
+        while folder.is_dir():
+            # Somebody else may be removing the same folder: go on until it is gone.
             with contextlib.suppress(FileNotFoundError):
-                self._fs.rm(self._full(prefix), recursive=True)
+                shutil.rmtree(folder)
 
     def fetch(self, path: str, target: Path) -> None:
         """Copy a file of the store to a local path, whole or not at all."""
@@ -286,6 +285,29 @@ class Store:
             partial.unlink(missing_ok=True)
 
 
+def json_bytes(value: Any, where: str) -> bytes:
+    """A JSON value as UTF-8 with sorted keys; ValueError naming `where` for NaN and infinity."""
+    try:
+        text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{where} cannot be written as JSON: {error}; write null for what is not a number") from error
+    return (text + "\n").encode()
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each entry synced, so that what is published in it outlives a power cut."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "a file lies where a folder is needed", str(folder)) from None
+        return
+    _sync_folder(folder.parent)
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -294,4 +316,4 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-__all__ = ["DIGEST_ALGORITHM", "TEMPORARY_PREFIX", "Store", "digest_bytes", "digest_stream"]
+__all__ = ["DIGEST_ALGORITHM", "TEMPORARY_PREFIX", "Store", "digest_bytes", "digest_stream", "json_bytes"]
