@@ -332,7 +332,7 @@ def test_recall_and_precision_on_known_near_duplicates(
 
 
 def test_recall_on_planted_near_duplicates(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """20,000 news texts, 7,400 of them copies with a few words changed or up to a fifth cut off: similarities about .8."""
+    """20,000 news texts, 7,400 of them copies with a word changed or up to a fifth cut off: similarities about .8."""
     generator = np.random.default_rng(11)
     texts = [*read_texts_of(shared_data, "ag_news_test"), *read_texts_of(shared_data, "ag_news_train")]
     for row in generator.integers(0, len(texts), 20_000 - len(texts)).tolist():
