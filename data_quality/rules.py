@@ -187,7 +187,9 @@ def decide(
     if lacking:
         raise ValueError(f"the features lack {', '.join(lacking)}, which rules need: run the quality stage again")
     names = [CONTAMINATION, *(rule.name for rule in rules)]
-    contaminated = pl.Series(CONTAMINATION, _contaminated(ids, contamination, config.contamination_overlap))
+    contaminated = pl.Series(
+        CONTAMINATION, _contaminated(ids, contamination, config.contamination_overlap), dtype=pl.Boolean
+    )
     flags = features.select(contaminated, *(_fires(rule).alias(rule.name) for rule in rules))
     reasons = [pl.when(pl.col(name)).then(pl.lit(name)) for name in names]
     decisions = flags.select(

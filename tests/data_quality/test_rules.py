@@ -1,0 +1,311 @@
+"""Rules as data: what a preset says is what drops, in the stated order, with every reason kept."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from data_quality.features import FEATURE_COLUMNS, compute_features
+from data_quality.quality_config import DecontaminateConfig, Expectation, FilterConfig, QualityConfig, RuleOverride
+from data_quality.rules import CONTAMINATION, PRESETS, check_gates, count_reasons, decide, resolve_rules
+from storage.schemas import DECISIONS
+
+GOOD: dict[str, Any] = {
+    **dict.fromkeys(FEATURE_COLUMNS.names, 0),
+    "words": 100,
+    "non_symbol_words": 100,
+    "mean_word_length": 5.0,
+    "alphabetic_word_share": 0.95,
+    "stop_words": 5,
+    "language": "en",
+    "language_score": 0.9,
+}
+
+
+def identifiers(count: int) -> pa.Array:
+    return pa.array([number.to_bytes(16, "big") for number in range(count)], pa.binary(16))
+
+
+def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    table = pl.from_arrow(pa.Table.from_pylist([{**GOOD, **row} for row in rows], schema=FEATURE_COLUMNS))
+    assert isinstance(table, pl.DataFrame)
+    return table
+
+
+def decisions(rows: list[dict[str, Any]], config: FilterConfig | None = None) -> list[tuple[str | None, list[str]]]:
+    table = decide(identifiers(len(rows)), frame(rows), None, config or FilterConfig())
+    assert table.schema == DECISIONS
+    return list(zip(table["dropped_by"].to_pylist(), table["hits"].to_pylist(), strict=True))
+
+
+def test_the_presets_hold_the_thresholds_of_the_paper() -> None:
+    table = [(rule.feature, rule.comparison, rule.threshold) for rule in PRESETS["gopher"]]
+    assert table == [
+        ("non_symbol_words", "<", 50),
+        ("non_symbol_words", ">", 100_000),
+        ("mean_word_length", "<", 3),
+        ("mean_word_length", ">", 10),
+        ("hash_ratio", ">", 0.1),
+        ("ellipsis_ratio", ">", 0.1),
+        ("bullet_line_share", ">", 0.9),
+        ("ellipsis_line_share", ">", 0.3),
+        ("alphabetic_word_share", "<", 0.8),
+        ("stop_words", "<", 2),
+    ]
+    assert [(rule.feature, rule.comparison, rule.threshold) for rule in PRESETS["gopher-repetition"]] == [
+        ("duplicate_line_share", ">", 0.30),
+        ("duplicate_paragraph_share", ">", 0.30),
+        ("duplicate_line_character_share", ">", 0.20),
+        ("duplicate_paragraph_character_share", ">", 0.20),
+        ("top_2_gram_character_share", ">", 0.20),
+        ("top_3_gram_character_share", ">", 0.18),
+        ("top_4_gram_character_share", ">", 0.16),
+        ("duplicate_5_gram_character_share", ">", 0.15),
+        ("duplicate_6_gram_character_share", ">", 0.14),
+        ("duplicate_7_gram_character_share", ">", 0.13),
+        ("duplicate_8_gram_character_share", ">", 0.12),
+        ("duplicate_9_gram_character_share", ">", 0.11),
+        ("duplicate_10_gram_character_share", ">", 0.10),
+    ]
+
+
+def test_names_are_unique_and_every_rule_says_why_and_whence() -> None:
+    rules = [rule for preset in PRESETS.values() for rule in preset]
+    assert len({rule.name for rule in rules}) == len(rules)
+    assert all(rule.reason and rule.source for rule in rules)
+    assert all(rule.feature in FEATURE_COLUMNS.names for rule in rules)
+
+
+@pytest.mark.parametrize("rule", [rule for preset in PRESETS.values() for rule in preset], ids=lambda rule: rule.name)
+def test_every_rule_drops_beyond_its_threshold_and_keeps_at_it(rule: Any) -> None:
+    beyond = rule.threshold + (0.001 if isinstance(rule.threshold, float) else 1) * (
+        1 if rule.comparison == ">" else -1
+    )
+    # A document that fails this rule only: features are set one by one, whatever a real text could have.
+    assert decisions([{rule.feature: rule.threshold}, {rule.feature: beyond}]) == [(None, []), (rule.name, [rule.name])]
+
+
+def test_a_good_document_is_kept_and_the_first_reason_stands_before_all_others() -> None:
+    found = decisions([{}, {"stop_words": 0, "non_symbol_words": 3, "duplicate_line_share": 1.0}])
+    assert found == [
+        (None, []),
+        ("gopher-too-few-words", ["gopher-too-few-words", "gopher-stop-words", "gopher-duplicate-lines"]),
+    ]
+    turned = FilterConfig(presets=("gopher-repetition", "gopher"))
+    assert decisions([{"stop_words": 0, "duplicate_line_share": 1.0}], turned)[0][0] == "gopher-duplicate-lines"
+
+
+def test_the_order_of_rules_in_the_configuration_means_nothing() -> None:
+    own = {name: RuleOverride(feature="bytes", comparison=">", threshold=1) for name in ("b", "a", "c")}
+    names = [rule.name for rule in resolve_rules(FilterConfig(presets=("none",), rules=own))]
+    assert names == ["a", "b", "c"]
+
+
+def test_null_and_nan_fire_no_rule() -> None:
+    own = {
+        "not-english": RuleOverride(feature="language", comparison="not in", threshold=("en",)),
+        "english": RuleOverride(feature="language", comparison="==", threshold="en"),
+        "unsure": RuleOverride(feature="language_score", comparison="<", threshold=0.5),
+        "long": RuleOverride(feature="mean_word_length", comparison=">", threshold=1),
+    }
+    config = FilterConfig(presets=("none",), rules=own)
+    rows = [
+        {"language": None, "language_score": None, "mean_word_length": float("nan")},
+        {"language": "de", "language_score": 0.4},
+    ]
+    assert decisions(rows, config) == [(None, []), ("long", ["long", "not-english", "unsure"])]
+
+
+def test_a_threshold_is_changed_and_a_rule_switched_off_by_name() -> None:
+    config = FilterConfig(
+        rules={
+            "gopher-too-few-words": RuleOverride(threshold=10),
+            "gopher-stop-words": RuleOverride(enabled=False),
+        }
+    )
+    rows = [{"non_symbol_words": 20, "stop_words": 0}, {"non_symbol_words": 9, "stop_words": 0}]
+    assert decisions(rows, config) == [(None, []), ("gopher-too-few-words", ["gopher-too-few-words"])]
+    assert next(rule.name for rule in resolve_rules(config)) == "gopher-too-few-words"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (FilterConfig(presets=("gofer",)), r"filter\.presets\[0\].*'gofer'; did you mean 'gopher'"),
+        (
+            FilterConfig(rules={"gopher-stop-word": RuleOverride(threshold=1)}),
+            r"filter\.rules\.gopher-stop-word: .*did you mean 'gopher-stop-words'.*feature, comparison not given",
+        ),
+        (
+            FilterConfig(presets=("gopher",), rules={"gopher-top-2-gram": RuleOverride(threshold=0.5)}),
+            r"belongs to a preset that is not in filter\.presets",
+        ),
+        (
+            FilterConfig(rules={"x": RuleOverride(feature="wrods", comparison="<", threshold=1)}),
+            r"filter\.rules\.x\.feature: there is no feature 'wrods'; did you mean 'words'",
+        ),
+        (
+            FilterConfig(rules={"x": RuleOverride(feature="words", comparison="<", threshold="many")}),
+            r"filter\.rules\.x\.threshold: 'many', but words is a number",
+        ),
+        (
+            FilterConfig(rules={"x": RuleOverride(feature="language", comparison="<", threshold="en")}),
+            r"language is a word; compare it with",
+        ),
+        (
+            FilterConfig(rules={"x": RuleOverride(feature="language", comparison="in", threshold="en")}),
+            r"'en', but 'in' compares with a list",
+        ),
+        (
+            FilterConfig(rules={"x": RuleOverride(feature="words", comparison="in", threshold=("1",))}),
+            r"words is a number; compare it with",
+        ),
+        (
+            FilterConfig(rules={CONTAMINATION: RuleOverride(feature="words", comparison="<", threshold=1)}),
+            r"the name contamination is taken",
+        ),
+        (FilterConfig(rules={"gopher-hashes": RuleOverride(feature="language")}), r"filter\.rules\.gopher-hashes"),
+    ],
+)
+def test_a_wrong_rule_is_refused_with_its_place_and_a_near_match(config: FilterConfig, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve_rules(config)
+
+
+def overlap_frame(rows: list[tuple[int, float]]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"id": [number.to_bytes(16, "big") for number, _ in rows], "overlap": [overlap for _, overlap in rows]},
+        schema={"id": pl.Binary, "overlap": pl.Float32},
+    )
+
+
+def test_contamination_is_the_first_reason_from_its_threshold_on() -> None:
+    features = frame([{}, {"stop_words": 0}, {}, {}])
+    overlaps = overlap_frame([(0, 0.1), (1, 0.9), (1, 0.2), (3, 0.05), (3, 0.0999), (77, 1.0)])
+    table = decide(identifiers(4), features, overlaps, FilterConfig(contamination_overlap=0.1))
+    assert table["dropped_by"].to_pylist() == [CONTAMINATION, CONTAMINATION, None, None]
+    assert table["hits"].to_pylist() == [[CONTAMINATION], [CONTAMINATION, "gopher-stop-words"], [], []]
+    never = decide(identifiers(4), features, overlaps, FilterConfig(contamination_overlap=None))
+    assert never["dropped_by"].to_pylist() == [None, "gopher-stop-words", None, None]
+
+
+def test_features_of_another_part_or_without_a_needed_column_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 ids but 1 rows of features"):
+        decide(identifiers(2), frame([{}]), None, FilterConfig())
+    with pytest.raises(ValueError, match="lack hash_ratio, stop_words"):
+        decide(identifiers(1), frame([{}]).drop("stop_words", "hash_ratio"), None, FilterConfig())
+
+
+def test_an_empty_part_has_an_empty_decision() -> None:
+    assert decisions([]) == []
+
+
+COMPARED = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(-3, 3), st.none() | st.sampled_from([0.0, 0.1, 0.3, 1 / 3, 0.5])), max_size=12),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["words", "hash_ratio"]),
+            st.sampled_from(sorted(COMPARED)),
+            st.sampled_from([0.3, 0.5, 1, -2]),
+        ),
+        max_size=4,
+    ),
+)
+def test_decisions_are_what_plain_python_decides_and_counts_add_up(
+    rows: list[tuple[int, float | None]], rules: list[tuple[str, Any, float]]
+) -> None:
+    own = {f"rule-{i}": RuleOverride(feature=f, comparison=c, threshold=t) for i, (f, c, t) in enumerate(rules)}
+    config = FilterConfig(presets=("none",), rules=own)
+    values = [{"words": words, "hash_ratio": ratio} for words, ratio in rows]
+    table = decide(identifiers(len(values)), frame(values), None, config)
+    expected = [
+        [
+            name
+            for name, rule in sorted(own.items())
+            if row[str(rule.feature)] is not None
+            and COMPARED[str(rule.comparison)](row[str(rule.feature)], rule.threshold)
+        ]
+        for row in values
+    ]
+    assert table["hits"].to_pylist() == expected
+    assert table["dropped_by"].to_pylist() == [hits[0] if hits else None for hits in expected]
+    assert sum(count_reasons(table).values()) == sum(map(bool, expected))
+
+
+def test_decisions_do_not_depend_on_how_documents_are_cut_into_parts() -> None:
+    texts = ["the cat and the dog " * n for n in range(1, 40)] + ["", "中文 " * 60, "word " * 500]
+    whole = compute_features(pa.array(texts, pa.large_string()), QualityConfig(identify_language=False))
+    features = pl.from_arrow(whole)
+    assert isinstance(features, pl.DataFrame)
+    ids = identifiers(len(texts))
+    once = decide(ids, features, None, FilterConfig())
+    parts = [decide(ids.slice(i, 10), features.slice(i, 10), None, FilterConfig()) for i in range(0, len(texts), 10)]
+    assert pa.concat_tables(parts).combine_chunks().equals(once.combine_chunks())
+
+
+def test_gates_name_what_is_out_of_range() -> None:
+    config = FilterConfig(
+        expect={
+            "kept_share": Expectation(min=0.2, max=0.9),
+            "gopher-stop-words": Expectation(max=0.5),
+            CONTAMINATION: Expectation(max=0.01),
+        }
+    )
+    assert check_gates(50, {"gopher-stop-words": 50}, config) == []
+    messages = check_gates(10, {"gopher-stop-words": 80, CONTAMINATION: 10}, config)
+    assert messages == [
+        "filter.expect.contamination: 10 of 100 documents (10.0%) were dropped by contamination; expected 0.0% to 1.0%",
+        "filter.expect.gopher-stop-words: 80 of 100 documents (80.0%) were dropped by gopher-stop-words; "
+        "expected 0.0% to 50.0%",
+        "filter.expect.kept_share: 10 of 100 documents (10.0%) were kept; expected 20.0% to 90.0%",
+    ]
+    assert check_gates(0, {}, config) == []
+    assert check_gates(0, {"gopher-hashes": 9}, FilterConfig()) != []
+
+
+def test_a_gate_that_names_nothing_or_holds_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"filter\.expect\.kept_shore: .*did you mean 'kept_share'"):
+        check_gates(1, {}, FilterConfig(expect={"kept_shore": Expectation(min=0.1)}))
+    with pytest.raises(ValueError, match=r"filter\.expect\.kept_share: min 0\.5 is above max 0\.1"):
+        check_gates(1, {}, FilterConfig(expect={"kept_share": Expectation(min=0.5, max=0.1)}))
+
+
+def test_the_settings_are_read_from_plain_data() -> None:
+    adapter = TypeAdapter(FilterConfig)
+    config = adapter.validate_python(
+        {
+            "presets": ["gopher"],
+            "rules": {
+                "gopher-too-few-words": {"threshold": 20},
+                "no-german": {"feature": "language", "comparison": "in", "threshold": ["de"]},
+            },
+            "expect": {"kept_share": {"min": 0.2}},
+        }
+    )
+    assert config.rules["gopher-too-few-words"].threshold == 20
+    assert config.rules["no-german"].threshold == ("de",)
+    assert len(resolve_rules(config)) == len(PRESETS["gopher"]) + 1
+    with pytest.raises(ValidationError):
+        adapter.validate_python({"rule": {}})
+    with pytest.raises(ValidationError):
+        adapter.validate_python({"rules": {"x": {"comparison": "=<"}}})
+    TypeAdapter(QualityConfig).validate_python({"stop_words": ["der", "die"], "language_characters": 100})
+    TypeAdapter(DecontaminateConfig).validate_python({"ngram": 8})
