@@ -98,7 +98,7 @@ def plain_features(text: str, config: QualityConfig = CONFIG) -> dict[str, Any]:
         elif paragraph:
             paragraphs.append("\n".join(paragraph))
             paragraph = []
-    stop_words = {fold(word) for word in config.stop_words}
+    stop_words = {fold(word) for word in config.stop_words if word}
     cores = {fold(strip(word, (SPACE, PUNCTUATION))) for word in words}
     letters = sum(len(word) for word in words)
     return {
