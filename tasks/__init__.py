@@ -1,0 +1,1 @@
+"""Under Prefect: batches of parts as task runs with Prefect's retries, progress and artifacts. No algorithms."""
