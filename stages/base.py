@@ -92,7 +92,7 @@ class Stage(ABC, Generic[Config]):
 
     name: ClassVar[str]
     version: ClassVar[int]
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: tuple[str, ...] = ()
     in_process: ClassVar[bool] = False
 
     def __init__(self, config: Config) -> None:
@@ -116,9 +116,9 @@ class Stage(ABC, Generic[Config]):
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
         """Write what describes the whole output, in the runner's process; must give the same bytes when repeated."""
 
-    def numerics(self, resources: Resources) -> dict[str, Any]:
-        """What floating-point results depend on beside the parameters; empty where results are exact."""
-        return {}
+    def numerics(self, receipts: Sequence[Receipt]) -> dict[str, Any]:
+        """What floating-point results depended on beside the parameters; empty where results are exact."""
+        return dict(receipts[0].notes.get("numerics", {})) if receipts else {}
 
     def gate(self, output: Output) -> list[str]:
         """Reasons to stop the run after this stage, if any. Asked again whenever a finished output is used."""

@@ -11,6 +11,7 @@ from typing import Any
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from stages.base import Context, Inputs, Stage, Unit
 from stages.config import RunConfig
+from stages.selected import side_by_side
 from storage.fingerprint import canonical
 from storage.outputs import PartWriter, Receipt
 from storage.schemas import DECISIONS
@@ -50,26 +51,21 @@ class Deduplicate(Stage[DeduplicateConfig]):
         parts = inputs["ingest"].parts("documents")
         frames = []
         for number, part in enumerate(parts):
-            table = inputs["ingest"].read(part, ["id", "source", "uri", "record", "date"])
-            signatures = inputs["sketch"].read(f"signatures/{part.stem}", ["signature", "shingles"])
-            features = inputs["quality"].read(f"features/{part.stem}", ["bytes"])
-            decisions = inputs["filter"].read(f"decisions/{part.stem}", ["dropped_by"])
-            frame = pl.from_arrow(table)
-            assert isinstance(frame, pl.DataFrame)
-            frame = frame.with_columns(
-                part=pl.lit(number, pl.Int32),
-                row=pl.int_range(pl.len(), dtype=pl.Int64),
-                signature=pl.from_arrow(signatures.column("signature")),
-                shingles=pl.from_arrow(signatures.column("shingles")),
-                bytes=pl.from_arrow(features.column("bytes")),
-                eligible=pl.from_arrow(decisions.column("dropped_by")).is_null(),  # type: ignore[union-attr]
+            frame = side_by_side(
+                inputs,
+                ("ingest", f"documents/{part.stem}", ["id", "source", "uri", "record", "date"]),
+                ("sketch", f"signatures/{part.stem}", ["signature", "shingles"]),
+                ("quality", f"features/{part.stem}", ["bytes"]),
+                ("filter", f"decisions/{part.stem}", ["dropped_by"]),
             )
-            frames.append(frame.filter("eligible").drop("eligible"))
+            frame = frame.with_columns(part=pl.lit(number, pl.Int32), row=pl.int_range(pl.len(), dtype=pl.Int64))
+            frames.append(frame.filter(pl.col("dropped_by").is_null()).drop("dropped_by"))
         documents = pl.concat(frames) if frames else pl.DataFrame()
 
         def read_texts(part: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
             context.check()
-            return inputs["ingest"].read(parts[part], ["text"]).column("text").take(pa.array(rows)).combine_chunks()
+            texts = inputs["ingest"].read(parts[part], ["text"]).column("text")
+            return texts.take(pa.array(rows)).combine_chunks()
 
         decided, statistics = deduplicate(documents, read_texts, self.config, self.sketch)
         decided = decided.with_columns(documents["part"], documents["row"])
@@ -90,7 +86,8 @@ def _decisions(ids: Any, decided: Any) -> Any:
     if decided is None:
         decided = pl.DataFrame(
             schema={
-                "row": pl.Int64, "dropped": pl.Boolean, "method": pl.String, "keeper": pl.Binary, "similarity": pl.Float64,
+                "row": pl.Int64, "dropped": pl.Boolean, "method": pl.String, "keeper": pl.Binary,
+                "similarity": pl.Float64,
             }
         )  # fmt: skip
     joined = rows.join(decided.drop("id", "part", strict=False), on="row", how="left", maintain_order="left")

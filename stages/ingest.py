@@ -80,7 +80,8 @@ class Ingest(Stage[IngestConfig]):
                 writer.parquet(f"documents/{name}", batch.documents, DOCUMENTS)
             if batch.quarantine.num_rows:
                 writer.parquet(f"quarantine/{name}", batch.quarantine, QUARANTINE)
-            writer.count(**batch.counts)
+            counts = batch.counts
+            writer.count(read=counts.read, kept=counts.kept, quarantined=counts.quarantined)
             writer.commit(number, {"ledger": batch.ledger.to_pylist(), "normalised": [batch.normalised]})
 
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
@@ -89,7 +90,11 @@ class Ingest(Stage[IngestConfig]):
         from corpus.documents import id_index
         from storage.arrow_files import read_parquet
 
-        rows = [row for receipt in receipts for row in receipt.notes.get("ledger", [])]
+        rows = [
+            {**row, "unit": unit.name}
+            for unit, receipt in zip(self.units(inputs, receipts[0]), receipts, strict=True)
+            for row in receipt.notes.get("ledger", [])
+        ]
         for row in rows:
             if row["records"] != row["written"] + row["quarantined"]:
                 raise ManifestError(
@@ -101,7 +106,9 @@ class Ingest(Stage[IngestConfig]):
         if listed != found:
             lost = sorted(listed ^ found)[:3]
             raise ManifestError(f"ingest: files without a line in the ledger, or the other way round: {lost}")
-        writer.parquet("about/ledger", pa.Table.from_pylist(rows, schema=LEDGER), LEDGER)
+        # The unit says which parts hold a file, so that a record is found without looking through all of them.
+        schema = LEDGER.append(pa.field("unit", pa.string(), nullable=False))
+        writer.parquet("about/ledger", pa.Table.from_pylist(rows, schema=schema), schema)
         normalised: dict[str, int] = {}
         for receipt in receipts:
             for steps in receipt.notes.get("normalised", []):

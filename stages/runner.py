@@ -257,7 +257,7 @@ def _work(
         inputs={stage_name: inputs[stage_name] for stage_name in stage.needs},
         parts=[part for receipt in (started, *ordered, finished) for part in receipt.parts],
         counts=counts,
-        numerics=stage.numerics(resources),
+        numerics=stage.numerics(ordered),
         timings={
             "seconds": round(seconds, 3),
             "unit_seconds": round(sum(receipt.seconds for receipt in ordered), 3),

@@ -6,12 +6,11 @@ before have the stage that dropped them as their reason.
 
 from __future__ import annotations
 
-from typing import Any
-
 from data_quality.duplicates_config import SelectConfig
 from stages.base import Context, Inputs, Stage, Unit
 from stages.config import RunConfig
 from stages.deduplicate import EARLIER
+from stages.selected import side_by_side
 from storage.outputs import PartWriter, Receipt
 from storage.schemas import DECISIONS
 
@@ -37,15 +36,14 @@ class Select(Stage[SelectConfig]):
         parts = inputs["ingest"].parts("documents")
         frames = []
         for part in parts:
-            columns: dict[str, Any] = {}
-            for stage, name, wanted in (
-                ("ingest", f"documents/{part.stem}", ["id", "source"]),
-                ("quality", f"features/{part.stem}", ["language", "bytes"]),
-                ("deduplicate", f"decisions/{part.stem}", ["dropped_by", "hits", "keeper", "similarity", "method"]),
-            ):
-                table = inputs[stage].read(name, wanted)
-                columns |= {column: pl.from_arrow(table.column(column)) for column in wanted}
-            frames.append(pl.DataFrame(columns))
+            frames.append(
+                side_by_side(
+                    inputs,
+                    ("ingest", f"documents/{part.stem}", ["id", "source"]),
+                    ("quality", f"features/{part.stem}", ["language", "bytes"]),
+                    ("deduplicate", f"decisions/{part.stem}", ["dropped_by", "keeper", "similarity", "method"]),
+                )
+            )
         documents = pl.concat(frames) if frames else pl.DataFrame()
         documents = documents.with_columns(kept=pl.col("dropped_by").is_null())
         chosen = select(documents, self.config)

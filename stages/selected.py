@@ -1,4 +1,4 @@
-"""The selected documents as they leave the house: joined with their decisions, cuts applied."""
+"""Documents joined with what was found and decided about them; the selected ones as they leave the house."""
 
 from __future__ import annotations
 
@@ -39,3 +39,20 @@ def selected_part(inputs: Inputs, stem: str, split: str | None, columns: Sequenc
         table = table.set_column(table.column_names.index("text"), "text", texts)
     chosen = decisions.take(rows)
     return table.append_column("split", chosen.column("split")).append_column("repeats", chosen.column("repeats"))
+
+
+def side_by_side(inputs: Inputs, *sides: tuple[str, str, list[str]]) -> Any:
+    """Columns of co-partitioned parts as one Polars frame, row for row.
+
+    Parameters
+    ----------
+    sides
+        Stage, part name and columns of each; no column may come from two of them.
+    """
+    import polars as pl
+
+    columns: dict[str, Any] = {}
+    for stage, name, wanted in sides:
+        table = inputs[stage].read(name, wanted)
+        columns |= {column: pl.from_arrow(table.column(column)) for column in wanted}
+    return pl.DataFrame(columns)

@@ -1,6 +1,6 @@
 """sketch: a MinHash signature of every document, the evidence `deduplicate` finds candidates by.
 
-Parts: `signatures/<stem>`, row for row with `documents/<stem>`, and `permutations/affine32`: seed, scheme, coefficients.
+Parts: `signatures/<stem>`, row for row with `documents/<stem>`, and `permutations/<scheme>` (seed, coefficients).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """tokenize: the selected documents as token shards, one row a document.
 
-Parts: `<split>-arrow/<stem>-<k>` (mapped into memory for training), `<split>-parquet/<stem>-<k>` (to share, to query) and
-`summary/tokens`: documents, rows (repeats counted), tokens and end tokens by split and source.
+Parts: `<split>-arrow/<stem>-<k>` (mapped into memory for training), `<split>-parquet/<stem>-<k>` (to share, to query)
+and `summary/tokens`: documents, rows (repeats counted), tokens and end tokens by split and source.
 """
 
 from __future__ import annotations

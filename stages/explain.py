@@ -1,0 +1,332 @@
+"""Questions people ask of a finished run: why was this document kept or dropped, what did the run come to.
+
+Answers are plain dictionaries, found through the id index, the ledger and the manifests, never by scanning the corpus.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from stages.base import StageError
+from stages.graph import ORDER
+from storage.filesystem import Store
+from storage.outputs import Output, output_folder
+
+_ID = re.compile(r"[0-9a-fA-F]{32}")
+DECISIONS = ("filter", "deduplicate", "select")
+EXCERPT = 600
+
+
+def outputs_of(store: Store, record: Mapping[str, Any]) -> dict[str, Output]:
+    """The complete outputs a run record names, by stage, in the order of the graph."""
+    found = {}
+    for stage in ORDER:
+        name = record.get("stages", {}).get(stage, {}).get("output")
+        if name:
+            try:
+                found[stage] = Output.open(store, output_folder(stage, str(name)))
+            except FileNotFoundError:
+                continue
+    return found
+
+
+def funnel(outputs: Mapping[str, Output]) -> list[dict[str, Any]]:
+    """What every stage read, kept, dropped by reason and quarantined by error, from the manifests."""
+    return [{"stage": stage, **output.counts} for stage, output in outputs.items()]
+
+
+def summary(outputs: Mapping[str, Output]) -> dict[str, Any]:
+    """What a run came to: funnel, tokens, losses, scores beside their baselines, a sample of text, the report's path."""
+    found: dict[str, Any] = {"funnel": funnel(outputs)}
+    if "tokenize" in outputs:
+        found["tokens"] = outputs["tokenize"].read_json("summary/tokens")["sources"]
+    if "pretrain" in outputs:
+        found["losses"] = outputs["pretrain"].read_json("result/training")["losses"]
+    if "evaluate" in outputs:
+        result = outputs["evaluate"].read_json("result/evaluation")
+        found["evaluation"] = {
+            name: {key: values[key] for key in ("documents", "perplexity", "bits_per_byte")}
+            for name, values in result["sets"].items()
+        }
+        found["samples"] = result["samples"]
+    if "finetune" in outputs:
+        result = outputs["finetune"].read_json("result/finetuning")
+        found["finetuning"] = {
+            "label": result["label"],
+            "classes": len(result["classes"]),
+            "test_documents": result["examples"]["test"],
+            "accuracy": result["accuracy"],
+            "macro_f1": result["macro_f1"],
+            "baselines": {
+                name: {"accuracy": scores["accuracy"], "macro_f1": scores["macro_f1"]}
+                for name, scores in result["baselines"].items()
+            },
+        }
+    for stage, kind in (("release", "model"), ("report", "report")):
+        if stage in outputs:
+            part = next((p for p in outputs[stage].parts() if p.name.endswith(f"/{kind}")), None)
+            if part is not None:
+                path = part.path.rpartition("/")[0] if stage == "release" else part.path
+                found[stage] = location(outputs[stage].store, path)
+    return found
+
+
+def location(store: Store, path: str) -> str:
+    """Where people find a file of the store."""
+    return str(store.local(path)) if store.is_local else f"{store.url}/{path}"
+
+
+# ------------------------------------------------------------------------------------------------ one document
+
+
+def why(store: Store, record: Mapping[str, Any], query: str) -> dict[str, Any]:
+    """Everything known about one document, or one record that never became one.
+
+    Parameters
+    ----------
+    query
+        An id (32 hex digits), or `URI#RECORD` (a record of an input file, from 0).
+
+    Returns
+    -------
+    dict
+        `query` and `documents`: a list, for one text may stand in several places. Each has `status` ("kept", "dropped",
+        "quarantined", "not decided yet"), `reason`, the document's columns, an excerpt, and the evidence by stage.
+
+    Raises
+    ------
+    StageError
+        If the run has no documents yet, or nothing fits the query; the message says what was looked at.
+    """
+    outputs = outputs_of(store, record)
+    if "ingest" not in outputs:
+        raise StageError("this run has no finished ingest yet: there are no documents to ask about")
+    if _ID.fullmatch(query):
+        places = _find_id(outputs["ingest"], bytes.fromhex(query))
+        if not places:
+            raise StageError(f"no document of this run has the id {query.lower()}")
+        return {"query": query, "documents": [_explain(outputs, stem, row) for stem, row in places]}
+    uri, mark, number = query.rpartition("#")
+    if not mark or not number.isdigit():
+        raise StageError(f"{query!r} is neither an id (32 hex digits) nor URI#RECORD, e.g. docs/a.jsonl.gz#17")
+    return {"query": query, "documents": _find_record(outputs, uri, int(number))}
+
+
+def _find_id(ingest: Output, wanted: bytes) -> list[tuple[str, int]]:
+    """Parts (stem) and rows of an id: a binary search over the row groups of the sorted index."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with ingest.store.open(ingest.part("index/ids").path) as stream:
+        file = pq.ParquetFile(stream)
+        low, high = 0, file.num_row_groups
+        while low < high:  # the first row group whose last id is not smaller
+            middle = (low + high) // 2
+            if file.read_row_group(middle, ["id"]).column("id")[-1].as_py() < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        found: list[tuple[str, int]] = []
+        for group in range(low, file.num_row_groups):
+            table = file.read_row_group(group)
+            rows = table.filter(pc.equal(table.column("id"), pa.scalar(wanted, table.schema.field("id").type)))
+            found += [(r["part"].partition("/")[2], r["row"]) for r in rows.to_pylist()]
+            if table.column("id")[-1].as_py() > wanted:
+                break
+    return found
+
+
+def _find_record(outputs: Mapping[str, Output], uri: str, number: int) -> list[dict[str, Any]]:
+    import difflib
+
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ingest = outputs["ingest"]
+    ledger = ingest.read("about/ledger")
+    source, colon, bare = uri.partition(":")
+    files = ledger.filter(pc.equal(ledger.column("uri"), uri))
+    if not files.num_rows and colon:
+        files = ledger.filter(pc.and_(pc.equal(ledger.column("uri"), bare), pc.equal(ledger.column("source"), source)))
+        uri = bare if files.num_rows else uri
+    if not files.num_rows:
+        near = difflib.get_close_matches(uri, ledger.column("uri").to_pylist(), 1, 0.5)
+        hint = f"; the nearest is {near[0]!r}" if near else ""
+        raise StageError(f"no input file of this run is called {uri!r} (paths are relative to their source){hint}")
+    found: list[dict[str, Any]] = []
+    for file in files.to_pylist():
+        for part in ingest.parts():
+            if part.kind not in ("documents", "quarantine") or part.stem.rpartition("-")[0] != file["unit"]:
+                continue
+            table = ingest.read(part, ["source", "uri", "record"])
+            hit = pc.and_(pc.equal(table.column("uri"), uri), pc.equal(table.column("record"), pa.scalar(number)))
+            for row in pc.indices_nonzero(hit).to_pylist():
+                if part.kind == "documents":
+                    found.append(_explain(outputs, part.stem, row))
+                else:
+                    entry = ingest.read(part).slice(row, 1).to_pylist()[0]
+                    reason = f"{entry.pop('error')}: {entry.pop('message')}"
+                    found.append({"status": "quarantined", "stage": "ingest", "reason": reason, **entry})
+    if not found:
+        told = ", ".join(f"{f['source']}:{f['uri']} has {f['records']:,} records" for f in files.to_pylist())
+        raise StageError(f"{uri}#{number}: there is no such record; {told}, counted from 0")
+    return found
+
+
+def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, Any]:
+    document = _row(outputs["ingest"], f"documents/{stem}", row)
+    text = document.pop("text")
+    identity = document["id"]
+    answer: dict[str, Any] = {
+        "status": "not decided yet",
+        "stage": None,
+        "reason": None,
+        **document, "id": identity.hex(),
+        "part": f"documents/{stem}",
+        "row": row,
+        "bytes": len(text.encode()),
+        "excerpt": text[:EXCERPT],
+        "evidence": {},
+    }
+    evidence = answer["evidence"]
+    if "quality" in outputs:
+        features = _row(outputs["quality"], f"features/{stem}", row)
+        evidence["features"] = {name: value for name, value in features.items() if name != "id"}
+        if outputs["quality"].has(f"cuts/{stem}"):
+            evidence["cuts"] = _row(outputs["quality"], f"cuts/{stem}", row)["spans"]
+    if "sketch" in outputs:
+        evidence["shingles"] = _row(outputs["sketch"], f"signatures/{stem}", row)["shingles"]
+    if "decontaminate" in outputs:
+        overlaps = outputs["decontaminate"].read(f"overlaps/{stem}").to_pylist()
+        evidence["overlaps"] = [
+            {k: v for k, v in overlap.items() if k != "id"} for overlap in overlaps if overlap["id"] == identity
+        ]
+    decisions: dict[str, Any] = {}
+    for stage in DECISIONS:
+        if stage not in outputs:
+            break
+        decision = _row(outputs[stage], f"decisions/{stem}", row)
+        decision = {k: v.hex() if isinstance(v, bytes) else v for k, v in decision.items() if k != "id"}
+        decisions[stage] = {k: v for k, v in decision.items() if v not in (None, [])}
+        if decision["dropped_by"] is not None:
+            answer.update(status="dropped", stage=stage, reason=decision["dropped_by"])
+            break
+        answer.update(status="kept", stage=stage)
+    evidence["decisions"] = decisions
+    if "filter" in decisions:
+        evidence["rules"] = _rules(outputs["filter"], decisions["filter"].get("hits", []), evidence.get("features", {}))
+    keeper = decisions.get("deduplicate", {}).get("keeper")
+    if keeper:
+        places = _find_id(outputs["ingest"], bytes.fromhex(keeper))
+        evidence["keeper"] = [_place(outputs["ingest"], place, at) for place, at in places]
+    if answer["status"] == "kept" and "tokenize" in outputs:
+        evidence["tokens"] = _tokens(outputs["tokenize"], stem, identity)
+    return answer
+
+
+def _row(output: Output, name: str, row: int) -> dict[str, Any]:
+    return dict(output.read(name).slice(row, 1).to_pylist()[0])
+
+
+def _place(ingest: Output, stem: str, row: int) -> dict[str, Any]:
+    found = _row(ingest, f"documents/{stem}", row)
+    return {
+        "source": found["source"],
+        "uri": found["uri"],
+        "record": found["record"],
+        "excerpt": found["text"][:EXCERPT],
+    }
+
+
+def _rules(output: Output, hits: list[str], features: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rules that hit: what was measured and what is allowed."""
+    from data_quality.quality_config import FilterConfig, RuleOverride
+    from data_quality.rules import resolve_rules
+
+    parameters = dict(output.manifest["parameters"])
+    overrides = {
+        name: RuleOverride(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()},
+        )
+        for name, values in parameters["rules"].items()
+    }
+    config = FilterConfig(
+        presets=tuple(parameters["presets"]),
+        rules=overrides,
+        contamination_overlap=parameters["contamination_overlap"],
+    )
+    return [
+        {
+            "rule": rule.name,
+            "measured": features.get(rule.feature),
+            "drops_if": f"{rule.feature} {rule.comparison} {rule.threshold}",
+            "reason": rule.reason,
+            "source": rule.source,
+        }
+        for rule in resolve_rules(config)
+        if rule.name in hits
+    ]
+
+
+def _tokens(output: Output, stem: str, identity: bytes) -> list[dict[str, Any]]:
+    """Where the document's tokens stand: shard, row, how many."""
+    import pyarrow.compute as pc
+
+    kinds = ("train-arrow", "validation-arrow")
+    if not any(part.kind in kinds for part in output.parts()):
+        kinds = ("train-parquet", "validation-parquet")
+    found = []
+    for part in output.parts():
+        if part.kind in kinds and part.stem.rpartition("-")[0] == stem:
+            table = _shard(output, part)
+            for row in pc.indices_nonzero(pc.equal(table.column("id"), identity)).to_pylist():
+                found.append({"shard": part.path, "row": row, "tokens": len(table.column("tokens")[row])})
+    return found
+
+
+def _shard(output: Output, part: Any) -> Any:
+    from storage.arrow_files import read_ipc
+
+    return read_ipc(output.local_file(part)) if part.path.endswith(".arrow") else output.read(part)
+
+
+# ------------------------------------------------------------------------------------------------ samples
+
+
+def samples(outputs: Mapping[str, Output], number: int) -> dict[str, list[dict[str, Any]]]:
+    """A few real documents for "kept" and for every reason a document was dropped by, chosen by smallest id.
+
+    Reads the decisions of all parts and the text of the chosen rows only.
+    """
+    import polars as pl
+
+    stages = [stage for stage in DECISIONS if stage in outputs]
+    if not stages or not number:
+        return {}
+    frames = []
+    for part in outputs["ingest"].parts("documents"):
+        columns: dict[str, Any] = {}
+        for stage in stages:
+            table = outputs[stage].read(f"decisions/{part.stem}", ["id", "dropped_by"])
+            columns["id"] = pl.from_arrow(table.column("id"))
+            columns[stage] = pl.from_arrow(table.column("dropped_by"))
+        frame = pl.DataFrame(columns).with_columns(part=pl.lit(part.stem), row=pl.int_range(pl.len()))
+        frame = frame.with_columns(reason=pl.coalesce(*stages, pl.lit("kept")))
+        frames.append(frame.sort("id").group_by("reason", maintain_order=True).head(number))
+    chosen = pl.concat(frames).sort("id").group_by("reason", maintain_order=True).head(number)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for (stem,), rows in chosen.sort("part", "row").group_by("part", maintain_order=True):
+        table = outputs["ingest"].read(f"documents/{stem}").take(rows["row"].to_numpy())
+        for document, reason in zip(table.to_pylist(), rows["reason"], strict=True):
+            entry = {
+                "id": document["id"].hex(),
+                "source": document["source"],
+                "uri": document["uri"],
+                "record": document["record"],
+                "excerpt": document["text"][:EXCERPT],
+            }
+            found.setdefault(reason, []).append(entry)
+    return {reason: sorted(found[reason], key=lambda e: str(e["id"])) for reason in sorted(found)}
