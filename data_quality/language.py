@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 UNDETERMINED = "und"
 CHARACTERS = 300
 
+_BLANKS = r"[\s\p{Z}\p{Cc}]+"
+
 
 def identify(texts: pa.LargeStringArray, characters: int = CHARACTERS) -> tuple[pa.StringArray, pa.FloatArray]:
     """The language of every text, and the model's probability for it.
@@ -26,18 +28,18 @@ def identify(texts: pa.LargeStringArray, characters: int = CHARACTERS) -> tuple[
     texts
         Documents, none null.
     characters
-        How many from the start are looked at; white space at the start does not count and runs of it (line
-        feeds too, which fastText takes for the end of its input) are one space. Text mostly in capitals is
-        lower-cased, since the model takes it for Japanese otherwise.
+        How many from the start are looked at. White space at the very start does not count (up to 15 times as many
+        characters), and runs of it are one space: fastText takes a line feed for the end of its input. Text mostly
+        in capitals is lower-cased, since the model takes it for Japanese otherwise.
 
     Returns
     -------
     tuple
         Labels (string) and probabilities (float32, 0 to 1). A text without any letter is "und" with 0.
     """
-    # Cut first, generously, then squeeze: a long document is never copied whole.
-    starts = pc.utf8_slice_codeunits(pc.utf8_ltrim_whitespace(texts), 0, 4 * characters)
-    squeezed = pc.replace_substring_regex(starts, r"[\s\p{Z}\p{Cc}]+", " ")
+    # Cut first, generously, then trim and squeeze: a long document is never copied whole.
+    starts = pc.utf8_ltrim_whitespace(pc.utf8_slice_codeunits(texts, 0, 16 * characters))
+    squeezed = pc.replace_substring_regex(pc.utf8_slice_codeunits(starts, 0, 4 * characters), _BLANKS, " ")
     samples = pc.utf8_slice_codeunits(squeezed, 0, characters)
     detector = _detector()
     labels: list[str] = []
