@@ -12,6 +12,9 @@ from model.config import ModelConfig
 from model.generate import CAUSAL, is_release, read_checkpoint, read_release, shape_of
 from model.transformer import Transformer
 
+CLASSIFYING = ("LlamaForSequenceClassification", "Qwen3ForSequenceClassification")
+"""Hugging Face's names of such classifiers, without and with QK-norm."""
+
 HEAD_STD = 0.02
 """Standard deviation of the head's first weights (as BERT's and Hugging Face's heads)."""
 
@@ -57,14 +60,19 @@ def load_pretrained(folder: str, class_count: int, seed: int) -> Classifier:
 
 
 def load_classifier(folder: str | Path) -> tuple[Classifier, tuple[str, ...]]:
-    """A fine-tuned classifier and its class names, from a checkpoint (or an output of fine-tuning: its newest).
+    """A fine-tuned classifier and its class names.
 
-    Raises ValueError naming the folder when it holds no classifier.
+    `folder` is a checkpoint, an output of fine-tuning (its newest valid checkpoint is taken) or a released classifier
+    in Hugging Face's layout. Raises ValueError naming the folder when it holds no classifier.
     """
-    tensors, stored = read_checkpoint(folder)
-    if "score.weight" not in tensors:
-        raise ValueError(f"{folder} holds no classifier: its checkpoint has no head")
-    classes = tuple(stored["classes"])
-    classifier = Classifier(shape_of(stored, str(folder)), len(tensors["model.embed_tokens.weight"]), len(classes))
+    if is_release(folder):
+        tensors, config, values = read_release(Path(folder), CLASSIFYING)
+        classes = tuple(values["id2label"][str(number)] for number in range(len(values["id2label"])))
+    else:
+        tensors, stored = read_checkpoint(folder)
+        if "score.weight" not in tensors:
+            raise ValueError(f"{folder} holds no classifier: its checkpoint has no head")
+        config, classes = shape_of(stored, str(folder)), tuple(stored["classes"])
+    classifier = Classifier(config, len(tensors["model.embed_tokens.weight"]), len(classes))
     classifier.load_state_dict(tensors)
     return classifier.eval(), classes

@@ -33,7 +33,7 @@ from model.checkpoint import CheckpointError, TrainingState
 from model.classifier import Classifier, load_pretrained
 from model.config import ModelConfig, TrainingConfig, TrainingResources, from_mapping
 from model.finetune_config import FinetuneConfig
-from model.generate import end_token_id, load_tokenizer
+from model.generate import end_token_id, load_tokenizer, vocabulary_rows
 from model.metrics import MetricsFile
 from model.numerics import numerics
 from model.optimisers import clip_gradients, gradient_norm
@@ -297,7 +297,7 @@ def finetune(job: Job) -> dict[str, Any]:
             f"finetune.max_length = {config.max_length} is more than model.max_positions = "
             f"{classifier.config.max_positions}"
         )
-    if tokenizer.get_vocab_size(with_added_tokens=True) > classifier.vocabulary_size:
+    if vocabulary_rows(tokenizer) > classifier.vocabulary_size:
         raise ValueError(f"{job.tokenizer} has more tokens than the model in {job.checkpoint} was made for")
     classifier.to(ranks.device)
     optimiser = make_optimiser(classifier, config)
@@ -360,7 +360,6 @@ def _train(
     config = job.finetune
     an_epoch = -(-len(examples.ids) // config.batch_size)
     steps = config.steps or config.epochs * an_epoch
-    metrics = MetricsFile(store, job.attempt, state.step)
     standing = TrainingConfig(batch_sequences=config.batch_size, precision=config.precision)
     lineage = {
         "numerics": numerics(standing, replace(job.resources, micro_batch_sequences=0, compile=False), ranks),
@@ -369,6 +368,7 @@ def _train(
     epoch, batches = -1, list[list[int]]()
     classifier.train()
     with stop_signals() as stop:
+        metrics = MetricsFile(store, job.attempt, state.step)
         while state.step < steps:
             started = time.perf_counter()
             if epoch != state.step // an_epoch:
@@ -396,7 +396,7 @@ def _train(
                 checkpoint.retain(store, KEEP_CHECKPOINTS)
             if stop:
                 break
-    metrics.close()
+        metrics.close()
     assert folder is not None  # at least one step was done or loaded
     return state, folder, stop[0] if stop and state.step < steps else 0
 

@@ -67,6 +67,11 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     return tokenizer
 
 
+def vocabulary_rows(tokenizer: Tokenizer) -> int:
+    """One more than the highest id, added tokens included: the rows that an embedding needs."""
+    return int(max(tokenizer.get_vocab(with_added_tokens=True).values())) + 1
+
+
 def load_model(
     folder: str | Path, tokenizer: str | Path | None = None, *, device: str | torch.device = "cpu"
 ) -> tuple[Transformer, Tokenizer, ModelConfig]:
@@ -98,10 +103,10 @@ def load_model(
     loaded = load_tokenizer(tokenizer)
     model = Transformer(config, len(tensors["model.embed_tokens.weight"]))
     model.load_state_dict(tensors)
-    if loaded.get_vocab_size(with_added_tokens=True) > model.vocabulary_size:
+    if vocabulary_rows(loaded) > model.vocabulary_size:
         raise ValueError(
-            f"{tokenizer} has {loaded.get_vocab_size(with_added_tokens=True)} tokens, the model in {folder} was made "
-            f"for {model.vocabulary_size}: they do not belong together"
+            f"{tokenizer} has ids up to {vocabulary_rows(loaded) - 1}, the model in {folder} was made for "
+            f"{model.vocabulary_size} tokens: they do not belong together"
         )
     return model.to(device).eval(), loaded, config
 
@@ -294,9 +299,7 @@ def generate(
     model.eval()
     try:
         prompt_ids = [end, *tokenizer.encode(prompt, add_special_tokens=False).ids]
-        written = generate_tokens(
-            model, prompt_ids, config, end=end, vocabulary_size=tokenizer.get_vocab_size(with_added_tokens=True)
-        )
+        written = generate_tokens(model, prompt_ids, config, end=end, vocabulary_size=vocabulary_rows(tokenizer))
     finally:
         model.train(was_training)
     return str(tokenizer.decode(written, skip_special_tokens=True))

@@ -13,11 +13,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.evaluate import Documents, Score, document_losses, evaluate_set, read_documents, windows
+from model.evaluate import (
+    Documents,
+    Score,
+    document_losses,
+    evaluate,
+    evaluate_set,
+    parse_job,
+    read_documents,
+    windows,
+)
 from model.finetune_config import EvaluateConfig
 from model.generate import end_token_id
 from model.transformer import Transformer
-from tests.model.tiny import TEXTS, tiny_model, tiny_tokenizer
+from tests.model.tiny import TEXTS, tiny_model, tiny_tokenizer, write_checkpoint
 
 torch.set_num_threads(1)
 
@@ -135,6 +144,30 @@ def test_what_cannot_be_scored_is_refused_by_name(tmp_path: Path) -> None:
         read_documents([str(tmp_path / "no-id.parquet")], tokenizer, 0, 0)
     with pytest.raises(ValueError, match=r"set.csv: .*\.parquet or \.arrow"):
         read_documents([str(tmp_path / "set.csv")], tokenizer, 0, 0)
+
+
+def test_a_job_scores_its_sets_and_writes_its_samples(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    output = write_checkpoint(tmp_path / "pretrain", tiny_model(tokenizer), tokenizer)
+    write_set(tmp_path / "set.parquet", list(TEXTS), source=pa.array(["b", "a", "b", "a"]))
+    values = {
+        "task": "evaluate",
+        "checkpoint": str(output),
+        "tokenizer": str(output / "tokenizer.json"),
+        "sets": {"held-out": str(tmp_path / "set.parquet"), "none": []},
+        "generate": {"prompts": ["The quick", ""], "max_tokens": 5},
+        "resources": {"threads": 1, "device": "cpu"},
+        "output": str(tmp_path / "one"),
+        "attempt": "one",
+    }
+    result = evaluate(parse_job(values))
+    assert result["sets"]["held-out"]["documents"] == 4
+    assert result["sets"]["none"]["perplexity"] is None
+    assert [sample["prompt"] for sample in result["samples"]] == ["The quick", ""]
+    evaluate(parse_job({**values, "output": str(tmp_path / "two"), "attempt": "two"}))
+    assert (tmp_path / "one" / "final.json").read_bytes() == (tmp_path / "two" / "final.json").read_bytes()
+    with pytest.raises(ValueError, match="unknown field window"):
+        parse_job({**values, "evaluate": {"window": 3}})
 
 
 def test_an_empty_set_has_no_rates() -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from model import checkpoint
+from model.checkpoint import TrainingState
 from model.config import ModelConfig
+from model.parallel import Ranks
 from model.transformer import Transformer
+from storage.filesystem import Store
 
 END = "<|endoftext|>"
 
@@ -27,7 +32,6 @@ def tiny_tokenizer(vocabulary_size: int = 400) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size,
         special_tokens=[END],
@@ -49,3 +53,17 @@ def tiny_model(tokenizer: Tokenizer, seed: int = 3, **changes: object) -> Transf
             if parameter.ndim == 1:
                 parameter.add_(0.2 * torch.sin(torch.arange(len(parameter)) + len(name)))
     return model.eval()
+
+
+def write_checkpoint(output: Path, model: Transformer, tokenizer: Tokenizer) -> Path:
+    """An output of pretraining with one checkpoint of `model`, and `tokenizer.json` beside it; the output's path."""
+    identity = {
+        "model": {**dataclasses.asdict(model.config), "vocabulary_size": model.vocabulary_size},
+        "training": {},
+        "tokens": {"digest": "blake2b:00", "end_id": tokenizer.token_to_id(END)},
+    }
+    optimiser = torch.optim.AdamW(model.parameters())
+    ranks = Ranks(0, 1, torch.device("cpu"), None)
+    checkpoint.save(Store(output), "test", model, optimiser, TrainingState(step=1), identity, {}, ranks)
+    tokenizer.save(str(output / "tokenizer.json"))
+    return output
