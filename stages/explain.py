@@ -38,7 +38,7 @@ def funnel(outputs: Mapping[str, Output]) -> list[dict[str, Any]]:
 
 
 def summary(outputs: Mapping[str, Output]) -> dict[str, Any]:
-    """What a run came to: funnel, tokens, losses, scores beside their baselines, a sample of text, the report's path."""
+    """What a run came to: funnel, tokens, losses, scores beside baselines, a sample of text, the report's path."""
     found: dict[str, Any] = {"funnel": funnel(outputs)}
     if "tokenize" in outputs:
         found["tokens"] = outputs["tokenize"].read_json("summary/tokens")["sources"]
@@ -243,31 +243,16 @@ def _place(ingest: Output, stem: str, row: int) -> dict[str, Any]:
 
 def _rules(output: Output, hits: list[str], features: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rules that hit: what was measured and what is allowed."""
-    from data_quality.quality_config import FilterConfig, RuleOverride
-    from data_quality.rules import resolve_rules
-
-    parameters = dict(output.manifest["parameters"])
-    overrides = {
-        name: RuleOverride(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()},
-        )
-        for name, values in parameters["rules"].items()
-    }
-    config = FilterConfig(
-        presets=tuple(parameters["presets"]),
-        rules=overrides,
-        contamination_overlap=parameters["contamination_overlap"],
-    )
     return [
         {
-            "rule": rule.name,
-            "measured": features.get(rule.feature),
-            "drops_if": f"{rule.feature} {rule.comparison} {rule.threshold}",
-            "reason": rule.reason,
-            "source": rule.source,
+            "rule": rule["name"],
+            "measured": features.get(rule["feature"]),
+            "drops_if": f"{rule['feature']} {rule['comparison']} {rule['threshold']}",
+            "reason": rule["reason"],
+            "source": rule["source"],
         }
-        for rule in resolve_rules(config)
-        if rule.name in hits
+        for rule in output.read_json("rules/table")
+        if rule["name"] in hits
     ]
 
 

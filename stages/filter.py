@@ -1,6 +1,6 @@
 """filter: rules over features, and contamination, decide which documents are eligible. A query, not a scan.
 
-Parts: `decisions/<stem>`, row for row with `documents/<stem>`.
+Parts: `decisions/<stem>`, row for row with `documents/<stem>`, and `rules/table`: the rules in force.
 """
 
 from __future__ import annotations
@@ -29,14 +29,20 @@ class Filter(Stage[FilterConfig]):
         del found["expect"]
         return found
 
-    def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
+    def start(self, inputs: Inputs, writer: PartWriter) -> None:
+        writer.json("rules/table", self._rules())
+
+    def _rules(self) -> list[Any]:
+        """The rules in force as plain values, in the order in which they give their reason."""
         from data_quality.rules import resolve_rules
 
         try:
-            rules = [canonical(rule) for rule in resolve_rules(self.config)]
+            return [canonical(rule) for rule in resolve_rules(self.config)]
         except ValueError as error:
             raise StageError(str(error)) from error
-        return part_units(self, inputs, rules, ("quality:features", "decontaminate:overlaps"))
+
+    def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
+        return part_units(self, inputs, self._rules(), ("quality:features", "decontaminate:overlaps"))
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         import polars as pl
