@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_quality.features import FEATURE_COLUMNS
 from data_quality.quality_config import Comparison, FilterConfig, RuleOverride
@@ -186,17 +189,19 @@ def decide(
     lacking = sorted({rule.feature for rule in rules} - set(features.columns))
     if lacking:
         raise ValueError(f"the features lack {', '.join(lacking)}, which rules need: run the quality stage again")
-    names = [CONTAMINATION, *(rule.name for rule in rules)]
-    contaminated = pl.Series(
-        CONTAMINATION, _contaminated(ids, contamination, config.contamination_overlap), dtype=pl.Boolean
-    )
-    flags = features.select(contaminated, *(_fires(rule).alias(rule.name) for rule in rules))
-    reasons = [pl.when(pl.col(name)).then(pl.lit(name)) for name in names]
-    decisions = flags.select(
-        pl.coalesce(reasons).cast(pl.String).alias("dropped_by"),
-        pl.concat_list(reasons).list.drop_nulls().cast(pl.List(pl.String)).alias("hits"),
-    ).to_arrow()
-    table = pa.table({"id": ids, "dropped_by": decisions["dropped_by"], "hits": decisions["hits"]})
+    names = pa.array([CONTAMINATION, *(rule.name for rule in rules)], pa.string())
+    fired = np.empty((len(ids), len(names)), dtype=np.bool_)
+    fired[:, 0] = _contaminated(ids, contamination, config.contamination_overlap)
+    flags = features.select(_fires(rule).alias(rule.name) for rule in rules)
+    for i, rule in enumerate(rules, start=1):
+        fired[:, i] = flags.get_column(rule.name).to_numpy()
+    # Row by row, each row's columns in table order: just the layout of a list array.
+    rows, columns = np.nonzero(fired)
+    bounds = np.searchsorted(rows, np.arange(len(ids) + 1))
+    hits = pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), names.take(pa.array(columns)))
+    kept = ~fired.any(axis=1)
+    dropped_by = names.take(pa.array(fired.argmax(axis=1), mask=kept))
+    table = pa.table({"id": ids, "dropped_by": dropped_by, "hits": hits})
     for field in DECISIONS:
         if field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(len(ids), field.type))
@@ -205,8 +210,8 @@ def decide(
 
 def count_reasons(decisions: pa.Table) -> dict[str, int]:
     """How many documents each reason dropped, sorted by name; those kept are not in it."""
-    counted = pl.Series(decisions.column("dropped_by").to_pylist(), dtype=pl.String).drop_nulls().value_counts()
-    return dict(sorted(counted.iter_rows()))
+    counted = pc.value_counts(decisions.column("dropped_by").drop_null())
+    return dict(sorted((row["values"], row["counts"]) for row in counted.to_pylist()))
 
 
 def check_gates(kept: int, dropped: Mapping[str, int], config: FilterConfig) -> list[str]:
@@ -296,13 +301,13 @@ def _fires(rule: Rule) -> pl.Expr:
     return _COMPARISONS[rule.comparison](feature, rule.threshold).fill_null(False)
 
 
-def _contaminated(ids: pa.Array, contamination: pl.DataFrame | None, threshold: float | None) -> list[bool]:
+def _contaminated(ids: pa.Array, contamination: pl.DataFrame | None, threshold: float | None) -> npt.NDArray[np.bool_]:
     if contamination is None or threshold is None:
-        return [False] * len(ids)
+        return np.zeros(len(ids), dtype=np.bool_)
     # Overlaps are float32: 0.1 as a float32 is above 0.1, so the threshold is rounded the same way.
     high = contamination.filter(pl.col("overlap").cast(pl.Float32) >= pl.lit(threshold, dtype=pl.Float32))
-    found = set(high.get_column("id").to_list())
-    return [identifier in found for identifier in ids.to_pylist()] if found else [False] * len(ids)
+    found = pa.array(high.get_column("id").unique().to_list(), ids.type)
+    return np.asarray(pc.is_in(ids, value_set=found).to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 def _near(name: str, known: Iterable[str]) -> str:
