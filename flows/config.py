@@ -6,6 +6,7 @@ and enforced. Every problem is reported at once, with its path, its value, what 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import functools
@@ -48,46 +49,35 @@ def load_config(path: Path | str, overrides: Sequence[str] = (), **replacements:
         Listing all problems of the file and of the changes.
     """
     file = Path(path)
-    values = _read(file)
-    changes = []
-    for text in overrides:
-        where, value = parse_override(text)
-        _put(values, where, value, text)
-        changes.append((where, f"--set {text}"))
-    for name, value in replacements.items():
-        if value is not None:
-            values[name] = value
-            changes.append(((name,), f"--{name} {value}"))
-    return from_values(values, str(file), changes)
+    return from_values(_read(file), str(file), overrides, **replacements)
 
 
 def from_values(
-    values: Mapping[str, Any], origin: str, changes: Sequence[tuple[Where, str]] = ()
+    values: Mapping[str, Any], origin: str, overrides: Sequence[str] = (), **replacements: Any
 ) -> RunConfig:
-    """The configuration that plain values (as YAML gives them) describe.
+    """The configuration that plain values (as YAML gives them) describe, with changes as for `load_config`.
 
-    Parameters
-    ----------
-    origin
-        What the values come from, for messages.
-    changes
-        Paths that were changed afterwards and how, for messages.
+    `origin` says in messages what the values come from. Raises ConfigError.
     """
     from pydantic import ValidationError
 
-    _finite(values, (), origin)
+    whole = copy.deepcopy(dict(values))
+    changes: list[tuple[Where, str]] = []
+    for text in overrides:
+        where, value = parse_override(text)
+        _put(whole, where, value, text)
+        changes.append((where, f"--set {text}"))
+    for name, value in replacements.items():
+        if value is not None:
+            whole[name] = value
+            changes.append(((name,), f"--{name} {value}"))
+    _finite(whole, (), origin)
     try:
         # As JSON, where strictness accepts lists for tuples but no text for numbers.
-        return _adapter().validate_json(json.dumps(values), strict=True)  # type: ignore[no-any-return]
+        return _adapter().validate_json(json.dumps(whole), strict=True)  # type: ignore[no-any-return]
     except ValidationError as error:
-        found = [dict(problem) for problem in error.errors(include_url=False)]
-        places = [problem["loc"] for problem in found]
-        problems = [
-            _explain(problem, changes)
-            for problem in found
-            # pydantic counts only good items, so a list with bad ones may seem too short as well.
-            if not (problem["type"] == "too_short" and any(p[:-1][: len(problem["loc"])] == problem["loc"] for p in places))
-        ]
+        found = error.errors(include_url=False)
+        problems = [_explain(problem, changes) for problem in found if not _follows(problem, found)]
     except TypeError as error:
         problems = [str(error)]
     number = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
@@ -168,7 +158,7 @@ def _at(node: yaml.Node) -> str:
 
 def _parse(text: str, origin: str) -> Any:
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin} is not valid YAML: {error}") from error
     except ConfigError as error:
@@ -255,7 +245,15 @@ def _finite(value: Any, where: Where, origin: str) -> None:
             _finite(item, (*where, index), origin)
 
 
-def _explain(problem: dict[str, Any], changes: Sequence[tuple[Where, str]]) -> str:
+def _follows(problem: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a list seems too short only because pydantic does not count its bad items."""
+    where = problem["loc"]
+    return problem["type"] == "too_short" and any(
+        len(other["loc"]) > len(where) and other["loc"][: len(where)] == where for other in others
+    )
+
+
+def _explain(problem: Mapping[str, Any], changes: Sequence[tuple[Where, str]]) -> str:
     where: Where = tuple(problem["loc"])
     kind = problem["type"]
     said = next((f" ({how})" for path, how in reversed(changes) if where[: len(path)] == path), "")
@@ -354,7 +352,6 @@ def _nearest(where: Where) -> str:
     return f"{hint}\n      Settings here: {', '.join(here)}" if here else hint
 
 
-@functools.cache
 def _hints(section: type[Any]) -> dict[str, Any]:
     return typing.get_type_hints(section)
 

@@ -48,7 +48,7 @@ class Server:
 
 
 def home_of(workspace: str) -> Path:
-    """Prefect's home for a workspace: inside a local one, else in this user's state folder, unless PREFECT_HOME is set."""
+    """Prefect's home: PREFECT_HOME if set, else inside a local workspace, or in this user's state folder."""
     if given := os.environ.get("PREFECT_HOME"):
         return Path(given).expanduser().resolve()
     store = Store(workspace) if "://" not in workspace or workspace.startswith(("file://", "local://")) else None

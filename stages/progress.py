@@ -39,7 +39,7 @@ class StageProgress:
         """The share of the work that is done, from 0 to 1."""
         steps, step = self.values.get("steps"), self.values.get("step")
         if steps and step is not None and self.finished < self.units:
-            return min(1.0, (self.finished + min(1.0, step / steps)) / max(1, self.units))
+            return min(1.0, (self.finished + min(1.0, float(step) / float(steps))) / max(1, self.units))
         if self.weight:
             return self.weight_finished / self.weight
         return self.finished / self.units if self.units else 0.0
@@ -209,9 +209,7 @@ class LiveProgress(Progress):
         from rich.live import Live
 
         self.console = console or Console(stderr=True)
-        self._live = Live(
-            get_renderable=self.table, console=self.console, refresh_per_second=4, redirect_stdout=True
-        )
+        self._live = Live(get_renderable=self.table, console=self.console, refresh_per_second=4, redirect_stdout=True)
 
     def changed(self, progress: StageProgress, what: str) -> None:
         """Messages stay on the screen above the table."""
@@ -292,7 +290,7 @@ def readable_seconds(seconds: float) -> str:
     """3.2 s, 1:05 or 2:03:04."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(int(round(seconds)), 60)
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
