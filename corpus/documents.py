@@ -20,7 +20,7 @@ from corpus.sources import DEFAULT_MAX_RECORD_BYTES, BadRecord, InputFile, Recor
 from corpus.sources.base import bad_record
 from storage.schemas import DOCUMENTS, ID_BYTES, ID_INDEX, LEDGER, QUARANTINE
 
-# Rows of a part, read or quarantined: bounds what a part of very short documents costs in memory.
+# Rows of a part: bounds what a part of very short documents costs in memory.
 _PART_ROWS = 500_000
 # Python strings are handed to Arrow in slices of about this size, so that a part is never held twice.
 _SLICE_BYTES = 4 << 20
@@ -177,7 +177,8 @@ class _Part:
 
     def is_full(self, more: int, part_bytes: int) -> bool:
         """True if a text of `more` bytes does not fit any more."""
-        return self.counts.read >= _PART_ROWS or (self._bytes > 0 and self._bytes + more > part_bytes)
+        rows = self.counts.read + 4 * len(self._quarantine)  # what is put aside stands in Python objects
+        return rows >= _PART_ROWS or (self._bytes > 0 and self._bytes + more > part_bytes)
 
     def add(self, uri: str, document: _Document) -> None:
         self._texts.append(document.data)

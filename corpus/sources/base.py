@@ -102,6 +102,8 @@ class Source(Protocol):
         ------
         SourceError
             If the file is no longer the one of the inventory (size or modification time differ).
+        OSError
+            If the disk or the network fails: that may heal, so it is for the caller to try again.
         """
         ...
 

@@ -13,6 +13,10 @@ from corpus.sources.base import InputFile, SourceError, hash64
 
 _GLOB = re.compile(r"[*?\[]")
 
+# What makes a file a bad record. Other errors (a lost connection, a failing disk) may heal: they are raised, so that
+# the work is tried again instead of a document being put aside for good.
+CANNOT_OPEN = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+
 
 @dataclass(frozen=True)
 class Root:
@@ -32,7 +36,7 @@ class Root:
 
 def find_root(path: str) -> Root:
     """The root of a source's `path`: the folder itself, the folder of a single file, or the folder above a glob."""
-    system, local = None, path
+    system, local = None, os.path.expanduser(path)
     if "://" in path or "::" in path:
         import fsspec
 

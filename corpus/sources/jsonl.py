@@ -10,7 +10,7 @@ import orjson
 
 from corpus.config import SourceConfig
 from corpus.sources.base import BadRecord, InputFile, Record, Selection, bad_record
-from corpus.sources.files import find_root, list_files, open_input
+from corpus.sources.files import CANNOT_OPEN, find_root, list_files, open_input
 from corpus.sources.streams import ByteStream
 
 _NAMES = ("*.jsonl", "*.ndjson", "*.json")
@@ -47,7 +47,7 @@ class JsonLines:
         selection = Selection(self.config, file.uri, start)
         try:
             raw = open_input(self._root, file)
-        except OSError as error:
+        except CANNOT_OPEN as error:
             yield bad_record(0, "cannot-open", str(error))
             return
         number = 0

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 
 from corpus.config import SourceConfig
 from corpus.sources.base import BadRecord, InputFile, Record, Selection, bad_record
-from corpus.sources.files import find_root, list_files, open_input
+from corpus.sources.files import CANNOT_OPEN, find_root, list_files, open_input
 from corpus.sources.jsonl import plain_string, wrong_text
 
 ENDINGS = ("*.parquet", "*.pq")
-_BATCH_ROWS = 1024
+_BATCH_ROWS = 256
 
 
 class ParquetFiles:
@@ -33,13 +33,14 @@ class ParquetFiles:
         """Every row of a file."""
         try:
             raw = open_input(self._root, file)
-        except OSError as error:
+        except CANNOT_OPEN as error:
             yield bad_record(0, "cannot-open", str(error))
             return
         with raw:
             try:
                 parquet = pq.ParquetFile(raw)
             except (pa.ArrowException, OSError) as error:
+                _raise_if_it_may_heal(error)
                 yield bad_record(0, "bad-parquet", f"not a readable Parquet file: {error}")
                 return
             yield from self._rows(parquet, Selection(self.config, file.uri, start))
@@ -59,16 +60,14 @@ class ParquetFiles:
         names = list(dict.fromkeys(path[0] for path in paths))
         number = 0
         for group in range(parquet.num_row_groups):
-            batches = iter(())
-            try:
-                batches = parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=names)
-            except (pa.ArrowException, OSError) as error:
-                yield self._tail(number, parquet, error)
-                return
+            batches: Iterator[pa.RecordBatch] | None = None
             while True:
                 try:
+                    if batches is None:
+                        batches = parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=names)
                     batch = next(batches, None)
                 except (pa.ArrowException, OSError) as error:
+                    _raise_if_it_may_heal(error)
                     yield self._tail(number, parquet, error)
                     return
                 if batch is None:
@@ -104,6 +103,12 @@ class ParquetFiles:
     def _tail(self, number: int, parquet: pq.ParquetFile, error: Exception) -> BadRecord:
         lost = parquet.metadata.num_rows - number
         return bad_record(number, "bad-parquet", f"{error}; {lost} of {parquet.metadata.num_rows} rows are lost")
+
+
+def _raise_if_it_may_heal(error: Exception) -> None:
+    """Arrow's own errors about damaged data carry no errno; errors of the disk or the network do, or have a class."""
+    if isinstance(error, (ConnectionError, TimeoutError)) or getattr(error, "errno", None) is not None:
+        raise error
 
 
 def find_column(schema: pa.Schema, path: str | None) -> list[str] | None:

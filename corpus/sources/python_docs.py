@@ -42,7 +42,7 @@ _NOT_PROSE = (
     ".yaml",
 )
 # A docstring is a string at the start of a line or after the colon of a one-line body: a file without either has none.
-_MAY_HAVE_DOCSTRING = re.compile(rb"""(?:^|:)[ \t\f]*[rRuU]?["']""", re.MULTILINE)
+_MAY_HAVE_DOCSTRING = re.compile(rb"""(?:^|[:\r]|\A\xef\xbb\xbf)[ \t\f(]*[rRuU]?["']""", re.MULTILINE)
 _BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
 _DOCUMENTED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from corpus.config import SourceConfig
 from corpus.sources.base import BadRecord, InputFile, Record, Selection, bad_record
-from corpus.sources.files import Root, find_root, list_files, open_input
+from corpus.sources.files import CANNOT_OPEN, Root, find_root, list_files, open_input
 from corpus.sources.streams import ByteStream
 
 _NAMES = ("*.txt", "*.md", "*.markdown", "*.rst")
@@ -58,7 +58,7 @@ def read_whole(root: Root, file: InputFile, max_bytes: int) -> bytes | BadRecord
     """All (decompressed) bytes of a file."""
     try:
         raw = open_input(root, file)
-    except OSError as error:
+    except CANNOT_OPEN as error:
         return bad_record(0, "cannot-open", str(error))
     chunks, size = [], 0
     with raw:

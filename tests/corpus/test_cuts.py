@@ -1,0 +1,144 @@
+"""Cuts: what is found is what the definition says, and applying spans to whole buffers equals cutting text by text."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corpus import cuts
+from corpus.cuts import POLICY_PHRASES, SPANS_TYPE, apply_cuts, find_cuts, policy_lines
+from storage.schemas import CUTS
+
+TEXTS = st.lists(st.text(st.sampled_from("aé中😀 \n"), max_size=12), max_size=8)
+
+
+def spans_of(*rows: list[tuple[int, int, str]]) -> pa.Array:
+    names = ("start", "end", "replacement", "reason")
+    return pa.array([[dict(zip(names, (*span, "t"), strict=True)) for span in row] for row in rows], SPANS_TYPE)
+
+
+def strings(texts: list[str]) -> pa.LargeStringArray:
+    return pa.array(texts, pa.large_string())
+
+
+@st.composite
+def texts_and_spans(draw: Any) -> tuple[list[str], list[list[tuple[int, int, str]]]]:
+    texts = draw(TEXTS)
+    rows = []
+    for text in texts:
+        places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=6)))
+        pairs = list(zip(places[::2], places[1::2], strict=False))
+        to_bytes = [len(text[:at].encode()) for at in range(len(text) + 1)]
+        rows.append([(to_bytes[a], to_bytes[b], draw(st.sampled_from(["", "x", "é"]))) for a, b in pairs])
+    return texts, rows
+
+
+def cut_one(text: str, row: list[tuple[int, int, str]]) -> str:
+    data, out, at = text.encode(), b"", 0
+    for start, end, replacement in row:
+        out += data[at:start] + replacement.encode()
+        at = end
+    return (out + data[at:]).decode()
+
+
+@given(case=texts_and_spans(), begin=st.integers(0, 3))
+def test_whole_buffers_are_cut_like_single_texts(
+    case: tuple[list[str], list[list[tuple[int, int, str]]]], begin: int
+) -> None:
+    texts, rows = case
+    array, spans = strings(texts).slice(begin), spans_of(*rows).slice(begin)
+    cut = apply_cuts(array, spans)
+    cut.validate(full=True)
+    assert cut.to_pylist() == [cut_one(text, row) for text, row in zip(texts, rows, strict=True)][begin:]
+    chunked = apply_cuts(pa.chunked_array([array], pa.large_string()), pa.chunked_array([spans], SPANS_TYPE))
+    assert chunked == cut
+
+
+@given(texts=TEXTS)
+def test_no_spans_change_nothing(texts: list[str]) -> None:
+    assert apply_cuts(strings(texts), spans_of(*[[] for _ in texts])).to_pylist() == texts
+    assert apply_cuts(strings(texts), pa.nulls(len(texts), SPANS_TYPE)).to_pylist() == texts
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([(0, 2, ""), (1, 3, "")], "overlaps"),
+        ([(2, 3, ""), (0, 1, "")], "overlaps"),
+        ([(0, 99, "")], "outside"),
+        ([(-1, 1, "")], "outside"),
+        ([(3, 1, "")], "ends before"),
+        ([(4, 5, "")], "UTF-8"),
+        ([(0, 4, "")], "UTF-8"),
+    ],
+)
+def test_spans_that_would_damage_a_text_are_refused_with_their_row(row: list[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"row 1: span .*{message}"):
+        apply_cuts(strings(["first", "abcé中", "last"]), spans_of([], row, []))
+
+
+def test_texts_and_spans_must_belong_together() -> None:
+    with pytest.raises(ValueError, match="2 texts but 1 lists"):
+        apply_cuts(strings(["a", "b"]), spans_of([]))
+    with pytest.raises(ValueError, match="null"):
+        apply_cuts(strings(["a", None]), spans_of([], []))  # type: ignore[list-item]
+
+
+def test_policy_lines_are_cut_with_their_newline_and_nothing_else() -> None:
+    texts = [
+        "Hello.\nRead our Terms of Use and our privacy policy.\nBye.",
+        "We use cookies",
+        "é\nThis site USES COOKIES.\nCookie Policy\nend\n",
+        "privacy\npolicy",
+        "",
+        "terms of uſe",  # a letter that RE2 takes for an s, C4 does not
+    ]
+    spans = policy_lines(strings(texts))
+    assert spans.type == SPANS_TYPE
+    assert apply_cuts(strings(texts), spans).to_pylist() == [
+        "Hello.\nBye.",
+        "",
+        "é\nend\n",
+        "privacy\npolicy",
+        "",
+        "terms of uſe",
+    ]
+    assert spans.to_pylist()[1] == [{"start": 0, "end": 14, "replacement": "", "reason": "policy-line"}]
+    assert [len(row) for row in policy_lines(strings(texts).slice(2, 2)).to_pylist()] == [2, 0]
+
+
+def test_policy_lines_agree_with_the_definition_on_real_pages(shared_data: Path) -> None:
+    with gzip.open(shared_data / "text" / "c4_en_300.jsonl.gz", "rt", encoding="utf-8") as lines:
+        texts = [json.loads(line)["text"] for line in lines]
+    texts[::10] = [f"{text}\nBy using this site you accept our {POLICY_PHRASES[0].upper()}\n" for text in texts[::10]]
+    cut = apply_cuts(strings(texts), policy_lines(strings(texts))).to_pylist()
+    for text, result in zip(texts, cut, strict=True):
+        kept = [line for line in text.split("\n") if not any(phrase in line.lower() for phrase in POLICY_PHRASES)]
+        assert result.rstrip("\n") == "\n".join(kept).rstrip("\n")
+    assert sum(text != result for text, result in zip(texts, cut, strict=True)) >= 30
+
+
+def test_producers_are_joined_into_sorted_disjoint_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = strings(["keep\nwe use cookies\nlast line\n", "nothing"])
+    ids = pa.array([b"a" * 16, b"b" * 16], pa.binary(16))
+
+    def lasts(texts: pa.LargeStringArray) -> pa.Array:
+        return spans_of([(8, 22, ""), (30, 30, "!")], [(0, 3, "")])
+
+    monkeypatch.setitem(cuts.PRODUCERS, "lasts", lasts)
+    table = find_cuts(ids, texts, ("policy-lines", "lasts"))
+    assert table.schema == CUTS
+    assert [(span["start"], span["end"], span["reason"]) for span in table["spans"].to_pylist()[0]] == [
+        (5, 22, "policy-line t"),
+        (30, 30, "t"),
+    ]
+    assert apply_cuts(texts, table["spans"]).to_pylist() == ["keep\nst line\n!", "hing"]
+    assert find_cuts(ids, texts, ())["spans"].to_pylist() == [[], []]
+    assert find_cuts(ids, texts, ("policy-lines",))["spans"].combine_chunks() == policy_lines(texts)

@@ -1,0 +1,201 @@
+"""Documents: every record is accounted for, ids come from the text, parts from the input alone."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from corpus.config import IngestConfig, NormaliseConfig, SourceConfig
+from corpus.documents import DocumentBatch, canonical_meta, document_id, id_index, large_strings, read_all, read_unit
+from corpus.inventory import plan_units, take_inventory
+from corpus.sources import SourceError
+from storage.schemas import DOCUMENTS, ID_INDEX, LEDGER, QUARANTINE
+
+
+def ingest(folder: Path, kind: str = "jsonl", **settings: Any) -> list[DocumentBatch]:
+    source = SourceConfig(name="web", kind=kind, path=str(folder))  # type: ignore[arg-type]
+    config = IngestConfig(sources=(source,), **settings)
+    return [batch for unit in plan_units(take_inventory(config), config) for batch in read_unit(config, unit)]
+
+
+def check_accounts(batches: list[DocumentBatch], files: int) -> None:
+    """The laws of the ledger, added up anew from the rows themselves."""
+    for batch in batches:
+        assert batch.documents.schema == DOCUMENTS
+        assert batch.quarantine.schema == QUARANTINE
+        assert batch.ledger.schema == LEDGER
+        assert batch.counts.read == batch.counts.kept + sum(batch.counts.quarantined.values())
+        assert batch.counts.kept == batch.documents.num_rows
+        assert sum(batch.counts.quarantined.values()) == batch.quarantine.num_rows
+        batch.documents.validate(full=True)
+        for row in batch.documents.to_pylist():
+            assert row["id"] == document_id(row["text"])
+    ledger = pa.concat_tables([batch.ledger for batch in batches]).to_pylist()
+    assert len({row["uri"] for row in ledger}) == len(ledger) == files
+    documents = pa.concat_tables([batch.documents for batch in batches])
+    quarantine = pa.concat_tables([batch.quarantine for batch in batches])
+    for row in ledger:
+        written = documents.filter(pc.equal(documents["uri"], row["uri"]))["record"].to_pylist()
+        aside = quarantine.filter(pc.equal(quarantine["uri"], row["uri"]))["record"].to_pylist()
+        assert (row["written"], row["quarantined"]) == (len(written), len(aside))
+        assert row["records"] == row["written"] + row["quarantined"]
+        assert sorted(written + aside) == list(range(row["records"]))
+
+
+def test_real_files_in_several_formats_become_documents(tmp_path: Path, shared_data: Path) -> None:
+    for name in ("text/c4_en_300.jsonl.gz", "text/cc_en_head-0091.jsonl.gz"):
+        (tmp_path / Path(name).name).write_bytes((shared_data / name).read_bytes())
+    batches = ingest(tmp_path)
+    check_accounts(batches, files=2)
+    assert sum(batch.counts.kept for batch in batches) == 310
+    with gzip.open(shared_data / "text" / "c4_en_300.jsonl.gz", "rt", encoding="utf-8") as lines:
+        first = json.loads(next(lines))["text"]
+    assert first.strip() in batches[0].documents["text"].to_pylist()
+
+
+def test_a_real_archive_cut_anywhere_is_accounted_for(tmp_path: Path, shared_data: Path) -> None:
+    whole = (shared_data / "text" / "c4_en_300.jsonl.gz").read_bytes()
+    for number, cut in enumerate(range(500, len(whole), 40_000)):
+        (tmp_path / f"{number}.jsonl.gz").write_bytes(whole[:cut])
+    batches = ingest(tmp_path)
+    check_accounts(batches, files=number + 1)
+    assert sum(batch.counts.quarantined["broken-stream"] for batch in batches) == number + 1
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=20),
+    packed=st.booleans(),
+    cut=st.floats(0.05, 1),
+    part_bytes=st.sampled_from([1024, 5000, 1 << 20]),
+)
+def test_the_ledger_adds_up_for_damaged_files(
+    tmp_path_factory: pytest.TempPathFactory,
+    shared_data: Path,
+    edits: list[tuple[float, int]],
+    packed: bool,
+    cut: float,
+    part_bytes: int,
+) -> None:
+    data = bytearray((shared_data / "text" / "cc_en_head-0091.jsonl.gz").read_bytes())
+    if not packed:
+        data = bytearray(gzip.decompress(data))
+    for place, value in edits:
+        data[int(place * len(data))] = value
+    folder = tmp_path_factory.mktemp("damaged")
+    (folder / "a.jsonl").write_bytes(data[: int(cut * len(data))])
+    batches = ingest(folder, part_bytes=part_bytes)
+    check_accounts(batches, files=1)
+    again = ingest(folder, part_bytes=part_bytes)
+    assert [batch.documents for batch in batches] == [batch.documents for batch in again]
+    assert [batch.quarantine for batch in batches] == [batch.quarantine for batch in again]
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=60), part_bytes=st.integers(1024, 4000))
+def test_parts_stay_below_their_size_and_joined_give_the_input(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], part_bytes: int
+) -> None:
+    folder = tmp_path_factory.mktemp("parts")
+    texts = [f"{number:04d}".ljust(size, "x") for number, size in enumerate(sizes)]
+    (folder / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    batches = ingest(folder, part_bytes=part_bytes)
+    check_accounts(batches, files=1)
+    assert [text for batch in batches for text in batch.documents["text"].to_pylist()] == texts
+    for batch in batches:
+        assert sum(map(len, batch.documents["text"].to_pylist())) <= part_bytes or batch.documents.num_rows == 1
+    assert batches[-1].ledger.num_rows == 1
+
+
+def test_lone_surrogates_are_repaired_or_put_aside_never_a_crash(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "half \\ud83d", "url": "u\\udc00"}\n{"text": "whole"}\n')
+    [repaired] = ingest(tmp_path)
+    assert repaired.documents["text"].to_pylist() == ["half \ufffd", "whole"]
+    assert repaired.documents["url"].to_pylist() == ["u\\udc00", None]
+    assert repaired.normalised == {"fix_encoding": 1}
+    [aside] = ingest(tmp_path, normalise=NormaliseConfig(fix_encoding=False))
+    assert dict(aside.counts.quarantined) == {"lone-surrogate": 1}
+    assert "half \\ud83d" in aside.quarantine["excerpt"].to_pylist()[0]
+    check_accounts([aside], files=1)
+
+
+def test_a_text_that_normalises_to_nothing_is_put_aside(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "\\u0000\\u0001"}\n')
+    [batch] = ingest(tmp_path)
+    assert dict(batch.counts.quarantined) == {"empty-text": 1}
+
+
+def test_an_empty_file_stands_in_the_ledger(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("")
+    [batch] = ingest(tmp_path)
+    assert batch.counts.read == 0
+    assert batch.ledger.to_pylist()[0]["records"] == 0
+
+
+def test_ids_depend_on_the_text_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "same"}\n{"text": "other"}\n')
+    (tmp_path / "b.jsonl").write_text('{"text": "same\\r\\n", "url": "http://x"}\n')
+    ids = [row["id"] for batch in ingest(tmp_path) for row in batch.documents.to_pylist()]
+    assert ids[0] == ids[2] != ids[1]
+    assert ids[0] == hashlib.blake2b(b"same", digest_size=16).digest()
+
+
+def test_python_documentation_becomes_documents() -> None:
+    source = SourceConfig(name="docs", kind="python-docs", packages=("email", "orjson", "isal"))
+    config = IngestConfig(sources=(source,))
+    inventory = take_inventory(config)
+    batches = [batch for unit in plan_units(inventory, config) for batch in read_unit(config, unit)]
+    check_accounts(batches, files=len(inventory.files))
+    documents = pa.concat_tables([batch.documents for batch in batches])
+    assert documents.num_rows > 300
+    kinds = {json.loads(meta)["kind"] for meta in documents["meta"].to_pylist()}
+    assert kinds >= {"docstring", "metadata", "licence"}
+
+
+def test_reading_all_of_a_small_source_and_refusing_one_without_text(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\nnot json\n{"text": "two"}\n')
+    source = SourceConfig(name="eval", kind="jsonl", path=str(tmp_path))
+    table = read_all(source, NormaliseConfig())
+    assert table["text"].to_pylist() == ["one", "two"]
+    assert json.loads(table.schema.metadata[b"counts"]) == {"read": 3, "kept": 2, "quarantined": {"bad-json": 1}}
+    (tmp_path / "a.jsonl").write_text("not json\n")
+    with pytest.raises(SourceError, match="none of its 1 records"):
+        read_all(source, NormaliseConfig())
+
+
+def test_meta_is_canonical_whatever_it_holds() -> None:
+    assert canonical_meta({"b": 1, "a": {"d": "é", "c": None}}) == '{"a":{"c":null,"d":"é"},"b":1}'
+    assert canonical_meta({"a": "\ud800", "b": 2**70}) == '{"a":"\\ud800","b":1180591620717411303424}'
+
+
+@given(texts=st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=20), max_size=20))
+def test_string_arrays_are_built_whole(texts: list[str]) -> None:
+    array = large_strings([text.encode() for text in texts])
+    array.validate(full=True)
+    assert array.to_pylist() == texts
+
+
+@given(
+    parts=st.lists(st.lists(st.binary(min_size=1, max_size=1), max_size=6), max_size=5),
+    shuffle=st.randoms(use_true_random=False),
+    wrap=st.sampled_from([lambda a: a, lambda a: pa.chunked_array([a.slice(0, 2), a.slice(2)])]),
+)
+def test_the_index_is_sorted_by_id_part_and_row(
+    parts: list[list[bytes]], shuffle: Any, wrap: Callable[[pa.Array], Any]
+) -> None:
+    named = [(f"p-{number:05d}", [digit * 16 for digit in ids]) for number, ids in enumerate(parts)]
+    expected = sorted((identity, name, row) for name, ids in named for row, identity in enumerate(ids))
+    shuffle.shuffle(named)
+    index = id_index([(name, wrap(pa.array(ids, pa.binary(16)))) for name, ids in named])
+    assert index.schema == ID_INDEX
+    assert [tuple(row.values()) for row in index.to_pylist()] == expected
