@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
@@ -32,21 +33,35 @@ def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
     extra = [name for name in table.column_names if name not in schema.names]
     if missing or extra:
         raise ValueError(f"columns do not fit the schema: missing {missing}, not in the schema {extra}")
-    result = table.select(schema.names)
-    if not result.schema.equals(schema):
-        result = result.cast(schema)
+    columns = []
     for field in schema:
-        if not field.nullable and result.column(field.name).null_count:
+        column = table.column(field.name)
+        if not field.nullable and column.null_count:
             raise ValueError(f"the column {field.name} has nulls, which its schema does not allow")
-    return result.replace_schema_metadata(None)
+        columns.append(column if column.type.equals(field.type) else column.cast(field.type))
+    # Under the schema itself: metadata that a file left on the columns would be written again.
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def row_group_rows(table: pa.Table) -> int:
     """Rows a row group: at most 16,384 and, on average, at most 16 MiB, as a pure function of the table."""
     if table.num_rows == 0:
         return ROW_GROUP_ROWS
-    by_bytes = int(ROW_GROUP_BYTES * table.num_rows // max(1, table.get_total_buffer_size()))
+    size = sum(_value_bytes(column) for column in table.columns)
+    by_bytes = ROW_GROUP_BYTES * int(table.num_rows) // max(1, size)
     return max(1, min(ROW_GROUP_ROWS, by_bytes))
+
+
+def _value_bytes(column: pa.ChunkedArray | pa.Array) -> int:
+    """Bytes of the values alone: unlike the size of the buffers, it does not depend on how the column was made."""
+    kind = column.type
+    if pa.types.is_struct(kind):
+        return sum(_value_bytes(pc.struct_field(column, index)) for index in range(kind.num_fields))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return 8 * len(column) + _value_bytes(pc.list_flatten(column))
+    if pa.types.is_primitive(kind) or pa.types.is_fixed_size_binary(kind):
+        return len(column) * int(kind.bit_width) // 8
+    return 8 * len(column) + int(pc.sum(pc.binary_length(column)).as_py() or 0)
 
 
 def write_parquet(file: Path, table: pa.Table, schema: pa.Schema) -> None:
@@ -69,7 +84,9 @@ def write_parquet(file: Path, table: pa.Table, schema: pa.Schema) -> None:
 
 def write_ipc(file: Path, table: pa.Table, schema: pa.Schema) -> None:
     """Write a local Arrow IPC file with one uncompressed record batch, so that it can be mapped into memory."""
+    # Copying by row numbers leaves out what slices and nulls hide in their buffers, which would be written too.
     whole = cast(table, schema).combine_chunks()
+    whole = whole.take(pa.arange(0, whole.num_rows)).combine_chunks()
     batches = whole.to_batches() or [pa.RecordBatch.from_pylist([], schema=schema)]
     if len(batches) != 1:
         raise ValueError(f"{file}: {len(batches)} record batches where there must be one")
@@ -85,7 +102,9 @@ def read_parquet(store: Store, path: str, columns: Sequence[str] | None = None) 
             return pq.read_table(store.local(path), columns=names, memory_map=True, partitioning=None)
         with store.open(path) as stream:
             return pq.read_table(stream, columns=names, partitioning=None)
-    except (pa.ArrowInvalid, pa.ArrowException) as error:
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
         raise OSError(f"{store.url}/{path} cannot be read as Parquet: {error}") from error
 
 
@@ -93,5 +112,7 @@ def read_ipc(file: Path) -> pa.Table:
     """A local Arrow IPC file mapped into memory; OSError naming the file if it is missing or damaged."""
     try:
         return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-    except pa.ArrowInvalid as error:
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
         raise OSError(f"{file} cannot be read as an Arrow file: {error}") from error

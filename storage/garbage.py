@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -31,8 +32,8 @@ class Garbage:
 def find(store: Store, *, temporary_age: float = 3600.0) -> Garbage:
     """Look for what may be removed; nothing is touched.
 
-    An output stays if a run record names it, if a kept output takes parts from it (`path`), or if somebody holds its
-    lease. Temporary files go when they are older than `temporary_age` seconds.
+    An output stays if a run record names it, if a kept output takes parts from it (`path`), or if somebody holds a
+    lease of its stage. Temporary files go when they are older than `temporary_age` seconds.
     """
     kept: dict[str, str] = {}
     for name in runs.names(store):
@@ -43,10 +44,10 @@ def find(store: Store, *, temporary_age: float = 3600.0) -> Garbage:
     everything = [
         output_folder(stage, name) for stage in store.folders(OUTPUTS) for name in store.folders(f"{OUTPUTS}/{stage}")
     ]
+    at_work = {name.rpartition("-")[0] for name in store.folders(leases.LEASES) if leases.holder_of(store, name)}
     for folder in everything:
-        stage, name = folder.split("/")[1:3]
-        if folder not in kept and leases.holder_of(store, f"{stage}-{name.partition('-')[0]}"):
-            kept[folder] = "being worked on"
+        if folder.split("/")[1] in at_work:
+            kept.setdefault(folder, "its stage is being worked on, which may go on with it or take parts from it")
     waiting = [folder for folder in kept if store.exists(f"{folder}/{MANIFEST}")]
     while waiting:
         folder = waiting.pop()
@@ -68,15 +69,24 @@ def _old_temporaries(store: Store, age: float) -> dict[str, int]:
             for directory, _, files in os.walk(store.local(folder)):
                 for file in files:
                     path = Path(directory) / file
-                    if file.startswith(TEMPORARY_PREFIX) and path.stat().st_mtime < limit:
-                        found[path.relative_to(store.root).as_posix()] = path.stat().st_size
+                    if not file.startswith(TEMPORARY_PREFIX):
+                        continue
+                    with contextlib.suppress(FileNotFoundError):  # its writer has just finished
+                        status = path.stat()
+                        if status.st_mtime < limit:
+                            found[path.relative_to(store.root).as_posix()] = status.st_size
     return found
 
 
 def collect(store: Store, garbage: Garbage) -> None:
-    """Remove what `find` found, each output's manifest first, so that half an output never looks complete."""
+    """Remove what `find` found, each output's manifest first, so that half an output never looks complete.
+
+    Each output is leased while it goes; one that somebody has begun to work on since stays.
+    """
     for folder in garbage.folders:
-        store.remove(f"{folder}/{MANIFEST}")
-        store.remove_tree(folder)
+        stage, name = folder.split("/")[1:3]
+        with contextlib.suppress(leases.LeaseHeldError), leases.Lease(store, f"{stage}-{name.partition('-')[0]}"):
+            store.remove(f"{folder}/{MANIFEST}")
+            store.remove_tree(folder)
     for path in garbage.files:
         store.remove(path)

@@ -21,20 +21,20 @@ ABOUT = "about/"
 others but are not part of the content digest, so that time stamps do not travel downstream."""
 
 _DIGEST = re.compile(r"[a-z0-9_-]+:[0-9a-f]+")
-_FIELDS = (
-    "schema_version",
-    "stage",
-    "version",
-    "fingerprint",
-    "parameters",
-    "inputs",
-    "parts",
-    "counts",
-    "numerics",
-    "timings",
-    "software",
-    "git",
-)
+_FIELDS: dict[str, type] = {
+    "schema_version": int,
+    "stage": str,
+    "version": int,
+    "fingerprint": str,
+    "parameters": dict,
+    "inputs": dict,
+    "parts": list,
+    "counts": dict,
+    "numerics": dict,
+    "timings": dict,
+    "software": dict,
+    "git": dict,
+}
 
 
 class ManifestError(ValueError):
@@ -66,6 +66,29 @@ class Part:
         """The name without its kind: the same for all files that describe the same rows."""
         return self.name.split("/", 1)[1]
 
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Part:
+        """The part a JSON object describes; ManifestError naming `where` if it is malformed."""
+        if not isinstance(value, dict) or value.keys() != _PART_FIELDS.keys():
+            raise ManifestError(f"{where}: a part must have exactly {', '.join(_PART_FIELDS)}, not {value!r}")
+        for name, kind in _PART_FIELDS.items():
+            if type(value[name]) is not kind or (kind is int and value[name] < 0):
+                raise ManifestError(f"{where}: {name} of the part {value['name']!r} is {value[name]!r}")
+        part = cls(**value)
+        if not part.key or not _is_relative(part.path) or not _is_relative(part.name) or "/" not in part.name:
+            raise ManifestError(f"{where}: malformed key, path or name in {part}")
+        if not _DIGEST.fullmatch(part.digest):
+            raise ManifestError(f"{where}: the digest of {part.name} is not 'algorithm:hex': {part.digest!r}")
+        return part
+
+
+_PART_FIELDS: dict[str, type] = {"name": str, "path": str, "key": str, "rows": int, "bytes": int, "digest": str}
+
+
+def _is_relative(path: str) -> bool:
+    """Whether a path names something below the place it is relative to, in the one way to write it."""
+    return bool(path) and all(piece not in ("", ".", "..") for piece in path.split("/"))
+
 
 @dataclass
 class Counts:
@@ -89,11 +112,28 @@ class Counts:
                 if number:
                     mine[reason] = mine.get(reason, 0) + number
 
-    def check(self, where: str) -> None:
-        """Raise ManifestError naming `where` unless the sums hold and nothing is negative."""
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Counts:
+        """The counts a JSON object holds; ManifestError naming `where` if they are malformed."""
+        if not isinstance(value, dict) or value.keys() != {"read", "kept", "dropped", "quarantined"}:
+            raise ManifestError(f"{where}: counts must have exactly read, kept, dropped, quarantined, not {value!r}")
+        counts = cls(value["read"], value["kept"], value["dropped"], value["quarantined"])
+        counts._check_numbers(where)
+        return cls(counts.read, counts.kept, dict(counts.dropped), dict(counts.quarantined))
+
+    def _check_numbers(self, where: str) -> None:
+        by_reason = (self.dropped, self.quarantined)
+        if not all(
+            isinstance(reasons, dict) and all(isinstance(name, str) for name in reasons) for reasons in by_reason
+        ):
+            raise ManifestError(f"{where}: dropped and quarantined must give a number for each reason: {self}")
         numbers = [self.read, self.kept, *self.dropped.values(), *self.quarantined.values()]
         if any(type(n) is not int or n < 0 for n in numbers):
             raise ManifestError(f"{where}: counts must be whole numbers that are not negative: {self}")
+
+    def check(self, where: str) -> None:
+        """Raise ManifestError naming `where` unless the sums hold and nothing is negative."""
+        self._check_numbers(where)
         total = self.kept + sum(self.dropped.values()) + sum(self.quarantined.values())
         if total != self.read:
             raise ManifestError(
@@ -157,25 +197,32 @@ def check(manifest: Any, where: str) -> None:
     missing = [name for name in _FIELDS if name not in manifest]
     if missing:
         raise ManifestError(f"{where}: missing {', '.join(missing)}")
+    for name, kind in _FIELDS.items():
+        if type(manifest[name]) is not kind:
+            raise ManifestError(f"{where}: {name} must be a {kind.__name__}, not {manifest[name]!r}")
     if manifest["schema_version"] != SCHEMA_VERSION:
         raise ManifestError(
             f"{where}: schema_version {manifest['schema_version']!r} where this version reads {SCHEMA_VERSION}"
         )
-    try:
-        parts = [Part(**part) for part in manifest["parts"]]
-        counts = Counts(**manifest["counts"])
-    except (TypeError, AttributeError) as error:
-        raise ManifestError(f"{where}: malformed parts or counts: {error}") from error
-    counts.check(where)
+    for name in ("stage", "fingerprint"):
+        if not _is_relative(manifest[name]) or "/" in manifest[name]:
+            raise ManifestError(f"{where}: {name} cannot be the name of a folder: {manifest[name]!r}")
+    _check_inputs(manifest["inputs"], where)
+    Counts.from_json(manifest["counts"], where).check(where)
     names: set[str] = set()
-    for part in parts:
+    for value in manifest["parts"]:
+        part = Part.from_json(value, where)
         if part.name in names:
             raise ManifestError(f"{where}: the part {part.name} stands twice")
         names.add(part.name)
-        if "/" not in part.name or not part.path or part.rows < 0 or part.bytes < 0:
-            raise ManifestError(f"{where}: malformed part {part}")
-        if not _DIGEST.fullmatch(part.digest):
-            raise ManifestError(f"{where}: the digest of {part.name} is not 'algorithm:hex': {part.digest!r}")
+
+
+def _check_inputs(inputs: dict[str, Any], where: str) -> None:
+    for name, made_by in inputs.items():
+        fields = made_by if isinstance(made_by, dict) else {}
+        fingerprint, digest = fields.get("fingerprint"), fields.get("digest")
+        if not isinstance(fingerprint, str) or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            raise ManifestError(f"{where}: the input {name!r} must give a fingerprint and a digest, not {made_by!r}")
 
 
 def parts_of(manifest: Mapping[str, Any]) -> list[Part]:
@@ -185,6 +232,10 @@ def parts_of(manifest: Mapping[str, Any]) -> list[Part]:
 
 def read(store: Store, folder: str) -> dict[str, Any]:
     """The checked manifest of an output folder; FileNotFoundError if there is none, ManifestError if it is bad."""
-    manifest = store.read_json(f"{folder}/{MANIFEST}")
-    check(manifest, f"{store.url}/{folder}/{MANIFEST}")
-    return manifest  # type: ignore[no-any-return]
+    where = f"{store.url}/{folder}/{MANIFEST}"
+    try:
+        manifest: dict[str, Any] = store.read_json(f"{folder}/{MANIFEST}")
+    except ValueError as error:
+        raise ManifestError(str(error)) from error
+    check(manifest, where)
+    return manifest

@@ -6,17 +6,20 @@ stage resumes from and what a later generation finds unchanged work by.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 
 from storage import arrow_files, manifests
-from storage.filesystem import Store, digest_stream
+from storage.filesystem import Store, digest_stream, json_bytes
 from storage.manifests import Counts, ManifestError, Part
 
 OUTPUTS = "outputs"
@@ -71,20 +74,24 @@ class Output:
         """read, kept, dropped by reason, quarantined by error."""
         return dict(self.manifest["counts"])
 
+    @cached_property
+    def _by_name(self) -> dict[str, Part]:
+        return {part.name: part for part in manifests.parts_of(self.manifest)}
+
     def parts(self, kind: str | None = None) -> list[Part]:
         """All parts, or those of one kind, in manifest order."""
-        return [p for p in manifests.parts_of(self.manifest) if kind is None or p.kind == kind]
+        return [part for part in self._by_name.values() if kind is None or part.kind == kind]
 
     def part(self, name: str) -> Part:
         """The part called `name`; KeyError naming output and part if there is none."""
-        for part in manifests.parts_of(self.manifest):
-            if part.name == name:
-                return part
-        raise KeyError(f"{self.folder} has no part {name!r}")
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise KeyError(f"{self.folder} has no part {name!r}") from None
 
     def has(self, name: str) -> bool:
         """Whether there is a part called `name`."""
-        return any(part["name"] == name for part in self.manifest["parts"])
+        return name in self._by_name
 
     def read(self, part: Part | str, columns: Sequence[str] | None = None) -> pa.Table:
         """A Parquet part as a table."""
@@ -100,26 +107,36 @@ class Output:
         found = self.part(part) if isinstance(part, str) else part
         if self.store.is_local:
             return self.store.local(found.path)
-        target = self.store.scratch() / "cache" / found.path
+        # Under its digest: the same path may hold other bytes once the workspace was cleared and filled again.
+        digest = found.digest.partition(":")[2]
+        target = self.store.scratch() / "cache" / digest / PurePosixPath(found.path).name
         if not (target.exists() and target.stat().st_size == found.bytes):
             self.store.fetch(found.path, target)
         return target
 
     def problems(self, *, digests: bool = False) -> list[str]:
         """What is wrong with the files on disk: missing, of another size or, on request, of another digest."""
-        listing: dict[str, int] = {}
-        for folder in sorted({str(PurePosixPath(p.path).parent) for p in self.parts()}):
-            listing.update(self.store.listing(folder))
-        found = []
-        for part in self.parts():
-            size = listing.get(part.path)
-            if size is None:
-                found.append(f"{part.path} is missing")
-            elif size != part.bytes:
-                found.append(f"{part.path} has {size} bytes where the manifest says {part.bytes}")
-            elif digests and self.store.digest(part.path) != part.digest:
-                found.append(f"{part.path} has other content than its digest says")
-        return found
+        found = _file_problems(self.store, self.parts())
+        if digests:
+            for part in self.parts():
+                if part.path not in found and self.store.digest(part.path) != part.digest:
+                    found[part.path] = f"{part.path} has other content than its digest says"
+        return list(found.values())
+
+
+def _file_problems(store: Store, parts: Sequence[Part]) -> dict[str, str]:
+    """Files of parts that are missing or of the wrong size, by path; one listing a folder."""
+    sizes: dict[str, int] = {}
+    for folder in sorted({str(PurePosixPath(part.path).parent) for part in parts}):
+        sizes.update(store.listing(folder))
+    found = {}
+    for part in parts:
+        size = sizes.get(part.path)
+        if size is None:
+            found[part.path] = f"{part.path} is missing"
+        elif size != part.bytes:
+            found[part.path] = f"{part.path} has {size} bytes where {part.bytes} were written"
+    return found
 
 
 def names_of(store: Store, stage: str, fingerprint: str) -> list[str]:
@@ -149,11 +166,11 @@ class Receipt:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Receipt:
-        """The receipt a JSON object describes."""
+        """The receipt a JSON object describes; KeyError, TypeError or ValueError if it is malformed."""
         return cls(
             str(value["key"]),
-            tuple(Part(**part) for part in value["parts"]),
-            dict(value["counts"]),
+            tuple(Part.from_json(part, "the receipt") for part in value["parts"]),
+            Counts.from_json(value["counts"], "the receipt").as_dict(),
             dict(value["notes"]),
             float(value["seconds"]),
         )
@@ -166,11 +183,12 @@ def receipt_path(folder: str, key: str) -> str:
 
 def read_receipt(store: Store, path: str) -> Receipt:
     """The receipt at `path`; ValueError naming the file if it cannot be understood."""
-    value = store.read_json(path)
     try:
-        return Receipt.from_json(value)
+        return Receipt.from_json(store.read_json(path))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{store.url}/{path} is not a receipt: {error!r}") from error
+        raise ValueError(
+            f"{store.url}/{path} is not a receipt: {error!r}; remove this file to have its unit of work done again"
+        ) from error
 
 
 class PartWriter:
@@ -196,7 +214,6 @@ class PartWriter:
         self.counts = Counts()
         self.notes: dict[str, Any] = {}
         self._started = time.monotonic()
-        self._seconds_before = 0.0
         self._section_start = (0, Counts())
 
     # ---------------------------------------------------------------- files
@@ -211,16 +228,20 @@ class PartWriter:
 
     def json(self, name: str, value: Any, rows: int = 0) -> Part:
         """Write a JSON file `<name>.json` with sorted keys."""
-        text = json.dumps(value, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
-        return self._write(name, ".json", rows, lambda f: f.write_bytes(text.encode()))
+        data = json_bytes(value, f"{self.folder}/{name}.json")
+        return self._write(name, ".json", rows, lambda f: f.write_bytes(data))
 
     def bytes(self, name: str, data: bytes, suffix: str, rows: int = 0) -> Part:
         """Write any bytes as the file `<name><suffix>`."""
         return self._write(name, suffix, rows, lambda f: f.write_bytes(data))
 
     def file(self, name: str, source: Path, rows: int = 0, suffix: str | None = None) -> Part:
-        """Publish a finished local file as `<name><its suffix>`."""
-        return self._publish(name, source.suffix if suffix is None else suffix, rows, source)
+        """Publish a copy of a finished local file as `<name><its suffix>`."""
+        suffix = source.suffix if suffix is None else suffix
+        if not self.store.is_local:
+            return self._publish(name, suffix, rows, source)
+        # A hard link would let whoever still writes to the source change what is published.
+        return self._write(name, suffix, rows, lambda f: shutil.copyfile(source, f))
 
     def adopt(self, name: str, path: str, rows: int = 0) -> Part:
         """Take a file that already lies in the store (a checkpoint's, say) as a part."""
@@ -244,9 +265,11 @@ class PartWriter:
                 self.store.publish(file, path)
                 break
             except FileExistsError:
-                if self.store.size(path) == size and self.store.digest(path) == digest:
-                    break
-                number += 1
+                # If it is removed in this moment, its name is free again.
+                with contextlib.suppress(FileNotFoundError):
+                    if self.store.size(path) == size and self.store.digest(path) == digest:
+                        break
+                    number += 1
         part = Part(name, path, self.key, rows, size, digest)
         self.parts.append(part)
         return part
@@ -275,14 +298,18 @@ class PartWriter:
         if not self.store.exists(path):
             return False
         receipt = read_receipt(self.store, path)
-        for part in receipt.parts:
-            if not self.store.exists(part.path) or self.store.size(part.path) != part.bytes:
-                return False
+        if _file_problems(self.store, receipt.parts):
+            return False
         self.parts.extend(receipt.parts)
         self.counts.add(receipt.counts)
         self._merge_notes(receipt.notes)
-        self._section_start = (len(self.parts), Counts(**json.loads(json.dumps(self.counts.as_dict()))))
+        self._begin_section()
         return True
+
+    def _begin_section(self) -> None:
+        before = Counts()
+        before.add(self.counts)
+        self._section_start = (len(self.parts), before)
 
     def commit(self, section: int, notes: Mapping[str, Any] | None = None) -> None:
         """Record everything written since the last section, so that another attempt need not do it again.
@@ -296,9 +323,11 @@ class PartWriter:
             (counts.quarantined, self.counts.quarantined, before.quarantined),
         ):
             mine.update({k: n - then.get(k, 0) for k, n in now.items() if n - then.get(k, 0)})
-        self._create_receipt(self._section_path(section), self.parts[start:], counts, dict(notes or {}), seconds=0.0)
-        self._merge_notes(notes or {})
-        self._section_start = (len(self.parts), Counts(**json.loads(json.dumps(self.counts.as_dict()))))
+        path = self._section_path(section)
+        kept = json.loads(json_bytes(dict(notes or {}), f"{self.store.url}/{path}, notes"))
+        self._create_receipt(path, self.parts[start:], counts, kept, seconds=0.0)
+        self._merge_notes(kept)
+        self._begin_section()
 
     def _merge_notes(self, notes: Mapping[str, Any]) -> None:
         for name, value in notes.items():
@@ -316,17 +345,17 @@ class PartWriter:
     def _create_receipt(
         self, path: str, parts: Iterable[Part], counts: Counts, notes: dict[str, Any], seconds: float
     ) -> Receipt:
-        receipt = Receipt(self.key, tuple(parts), counts.as_dict(), notes, seconds)
+        data = json_bytes(asdict(Receipt(self.key, tuple(parts), counts.as_dict(), notes, seconds)), path)
         try:
-            self.store.create_json(path, asdict(receipt))
+            self.store.create(path, data)
         except FileExistsError:
             # Another attempt was first. What it recorded counts if its files are still there, else this one's.
             other = read_receipt(self.store, path)
-            if all(self.store.exists(p.path) and self.store.size(p.path) == p.bytes for p in other.parts):
-                self.parts = list(other.parts) if path == receipt_path(self.folder, self.key) else self.parts
+            if not _file_problems(self.store, other.parts):
                 return other
-            self.store.replace(path, (json.dumps(asdict(receipt), sort_keys=True) + "\n").encode())
-        return receipt
+            self.store.replace(path, data)
+        # As it will be read back (tuples are lists, keys are sorted), so that resuming makes no difference.
+        return Receipt.from_json(json.loads(data))
 
 
 def complete(
@@ -348,8 +377,10 @@ def complete(
     """Create the manifest of `folder`, the last file of an output, and open it.
 
     If another attempt completed the folder first, its manifest stands: it is opened, and ManifestError is raised if
-    its content differs from this one's.
+    its content differs from this one's. ManifestError too if the counts do not add up or a file is not there.
     """
+    if missing := list(_file_problems(store, parts).values()):
+        raise ManifestError(f"{store.url}/{folder} cannot be completed: {'; '.join(missing[:5])}")
     manifest = manifests.build(
         stage=stage,
         version=version,
