@@ -47,7 +47,9 @@ def test_the_order_is_a_permutation_with_an_inverse(size: int, seed: int, epoch:
 
 
 @given(st.integers(SMALL, 2**52), st.integers(0, 2**63), st.integers(0, 1000), st.data())
-def test_positions_in_huge_corpora_are_found_without_a_table(size: int, seed: int, epoch: int, data: st.DataObject) -> None:
+def test_positions_in_huge_corpora_are_found_without_a_table(
+    size: int, seed: int, epoch: int, data: st.DataObject
+) -> None:
     order = Permutation(size, seed, epoch)
     index = data.draw(st.integers(0, size - 1))
     image = int(order.forward([index])[0])
@@ -197,5 +199,7 @@ def test_errors_name_the_shard(tmp_path: Path, made: list[list[list[int]]]) -> N
         TokenStream([], 64, END)
 
     wrong_end = Loader(open_stream(tmp_path, end_id=63), TIME, shuffle_seed=None, document_mask=True)
-    with pytest.raises(TokenShardError, match=r"0\.arrow ends document [0-9a-f]{32} with token 0, but tokens\.end_id is 63"):
+    with pytest.raises(
+        TokenShardError, match=r"0\.arrow ends document [0-9a-f]{32} with token 0, but tokens\.end_id is 63"
+    ):
         wrong_end.batch(range(8))

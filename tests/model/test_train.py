@@ -71,12 +71,12 @@ def test_it_learns_and_says_where_it_is(tmp_path: Path) -> None:
 def test_killed_at_a_random_step_and_resumed_it_ends_with_the_same_tensors_and_losses(
     tmp_path: Path, precision: str, kills: int
 ) -> None:
-    values = job_values(tmp_path, steps=120, precision=precision, keep_checkpoints=1)
+    values = job_values(tmp_path, steps=80, precision=precision, keep_checkpoints=1)
     undisturbed = {**values, "output": str(tmp_path / "undisturbed")}
     run(undisturbed)
 
     chance = random.Random(time.time_ns())
-    steps = sorted(chance.sample(range(1, 110), kills))
+    steps = sorted(chance.sample(range(1, 75), kills))
     for number, step in enumerate(steps):
         job = write_job({**values, "attempt": f"try-{number}"}, tmp_path / "job.json")
         process = subprocess.Popen(command(job), env=environment())
