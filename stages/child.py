@@ -115,6 +115,7 @@ class _Tree:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        psutil.wait_procs(children, timeout=5)
 
 
 def _alive(process: psutil.Process) -> bool:

@@ -15,7 +15,7 @@ class WorkerDiedError(RuntimeError):
 
 def is_transient(error: BaseException) -> bool:
     """Whether trying again may help: I/O faults, dead workers, killed children; never bad input or configuration."""
-    if isinstance(error, StageError | LeaseLostError | _PERMANENT):
+    if isinstance(error, (StageError, LeaseLostError, *_PERMANENT)):
         return False
     if isinstance(error, ChildFailedError):
         return error.code < 0
