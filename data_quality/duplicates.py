@@ -258,7 +258,10 @@ def _near_duplicates(
 
 @dataclass(frozen=True)
 class _Buckets:
-    """Documents that agree in a band: bucket b is members[starts[b]:starts[b + 1]], ascending, two at least."""
+    """Documents that agree in a band: bucket b is members[starts[b]:starts[b + 1]], two at least, in no order.
+
+    The order in a bucket plays no part, since `decide` goes through the documents in π and notes whom it kept.
+    """
 
     members: Integers
     starts: Integers
@@ -274,10 +277,7 @@ class _Buckets:
             changes = np.flatnonzero(np.diff(keys[by_key], prepend=~keys[by_key[:1]]))
             runs = np.diff(changes, append=keys.size)
             several = np.repeat(runs > 1, runs)
-            # argsort is not stable (it is much faster so): π inside a bucket is restored here.
-            bucket = np.repeat(np.arange(runs.size, dtype=np.uint64), runs)[several]
-            tagged = np.sort((bucket << np.uint64(32)) | by_key[several].astype(np.uint64))
-            members.append((tagged & np.uint64(0xFFFFFFFF)).astype(np.int64))
+            members.append(by_key[several])
             sizes.append(runs[runs > 1])
         starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(sizes))])
         return cls(np.concatenate(members), starts)

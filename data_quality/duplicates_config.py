@@ -54,10 +54,8 @@ class SelectConfig:
     validation_documents: int | None = setting("At most so many documents are held out.", None, ge=0)
     max_documents: int | None = setting("At most so many documents in all.", None, ge=0)
     max_bytes: int | None = setting("At most so many bytes of text in all, repeats not counted.", None, ge=0)
-    source_documents: dict[str, int] = setting(  # noqa: RUF009 - a field, not a call
-        "At most so many documents, by source.", default_factory=dict
-    )
-    repeats: dict[str, int] = setting(  # noqa: RUF009 - a field, not a call
+    source_documents: dict[str, int] = setting("At most so many documents, by source.", default_factory=dict)
+    repeats: dict[str, int] = setting(
         "How often training sees a document, by source; once if the source is not named.", default_factory=dict
     )
     seed: int = setting("Seed of the split and of the order in which the caps take documents.", 1, ge=0)
