@@ -1,0 +1,448 @@
+"""What the report shows, read from the outputs of a run: small tables and histograms, never a corpus in memory.
+
+Documents are scanned part by part; only counts, a few texts and a few places are kept. It knows no HTML.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stages import explain
+from stages.report_clusters import largest_clusters, similarities
+from storage.outputs import Output
+
+Row = dict[str, Any]
+Check = Callable[[], None]
+
+FEATURES_SHOWN = 6
+QUARANTINED_SHOWN = 3
+OVERLAPS_SHOWN = 12
+POINTS_SHOWN = 600
+"""Points of a curve: what a screen can show. More steps are averaged."""
+
+
+@dataclass
+class Histogram:
+    """Numbers of documents in bins. Counts on a logarithmic scale have a bin of their own for 0, left of all others.
+
+    `edges[i] <= value < edges[i + 1]`; what lies outside is counted in the first or the last bin.
+    """
+
+    edges: list[float]
+    logarithmic: bool
+    counts: dict[str, list[int]] = field(default_factory=dict)
+
+    @classmethod
+    def of_lengths(cls) -> Histogram:
+        """Whole numbers from 0: two bins for every doubling, one for 0."""
+        edges = sorted({0.0, *(float(round(2 ** (k / 2))) for k in range(81))})
+        return cls(edges, True)
+
+    @classmethod
+    def even(cls, low: float, high: float, bins: int) -> Histogram:
+        """Bins of equal width."""
+        return cls([low + (high - low) * i / bins for i in range(bins + 1)], False)
+
+    def add(self, series: str, values: Any) -> None:
+        """Count the values (a numpy array without nulls) of a series."""
+        import numpy as np
+
+        edges = np.asarray(self.edges)
+        last = np.nextafter(edges[-1], -math.inf)
+        counted, _ = np.histogram(np.clip(values, edges[0], last), edges)
+        before = self.counts.setdefault(series, [0] * (len(self.edges) - 1))
+        self.counts[series] = [a + b for a, b in zip(before, counted.tolist(), strict=True)]
+
+    def trimmed(self) -> Histogram:
+        """The same without empty bins at both ends; no bins at all if nothing was counted."""
+        totals = [sum(column) for column in zip(*self.counts.values(), strict=True)]
+        filled = [i for i, total in enumerate(totals) if total]
+        if not filled:
+            return Histogram([], self.logarithmic, {name: [] for name in self.counts})
+        low, high = filled[0], filled[-1] + 1
+        counts = {name: numbers[low:high] for name, numbers in self.counts.items()}
+        return Histogram(self.edges[low : high + 1], self.logarithmic, counts)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What one pass over features and decisions of all documents found."""
+
+    sources: list[Row]
+    """source, documents, bytes, selected, selected_bytes, one row a source."""
+    languages: list[Row]
+    """language (None: not identified), documents, selected; the commonest first."""
+    lengths: Histogram
+    """UTF-8 bytes of documents; series "selected" and "dropped"."""
+    features: dict[str, Histogram]
+    """Values of features that rules look at; series "documents"."""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything the page shows. What the run left out is None or empty."""
+
+    lineage: list[Row]
+    funnel: list[Row]
+    summary: Row
+    scan: Scan
+    files: list[Row]
+    """source, files, bytes, records, written, quarantined, tombstones, one row a source."""
+    quarantined: list[Row]
+    normalised: dict[str, int]
+    cuts: list[Row]
+    rules: list[Row]
+    """The rules in force, each with `first` (documents it is the reason of) and `hits` (all it would drop)."""
+    duplicates: Row
+    contamination: Row
+    samples: dict[str, list[Row]]
+    tokens: Row | None
+    tokenizer: Row | None
+    training: Row | None
+    evaluation: Row | None
+    finetuning: Row | None
+    release: Row | None
+
+
+def gather(outputs: Mapping[str, Output], samples: int, *, check: Check = lambda: None) -> ReportData:
+    """Read everything the page shows.
+
+    Parameters
+    ----------
+    outputs
+        Complete outputs by stage; ingest to select must be there, all others may be missing.
+    samples
+        Documents shown for every reason.
+    check
+        Called often; raises if the work must stop.
+    """
+    ordered = {stage: outputs[stage] for stage in explain.ORDER if stage in outputs}
+    rules = _rules(ordered["filter"], check)
+    shown = _features_to_show(rules)
+    return ReportData(
+        lineage=[_facts(output) for output in ordered.values()],
+        funnel=explain.funnel(ordered),
+        summary=explain.summary(ordered),
+        scan=_scan(ordered, shown, check),
+        files=_files(ordered["ingest"]),
+        quarantined=_quarantined(ordered["ingest"]),
+        normalised=ordered["ingest"].read_json("about/normalised") if ordered["ingest"].has("about/normalised") else {},
+        cuts=_cuts(ordered["quality"], check),
+        rules=rules,
+        duplicates=_duplicates(ordered, check),
+        contamination=_contamination(ordered, check),
+        samples=explain.samples(ordered, samples),
+        tokens=_json(ordered, "tokenize", "summary/tokens"),
+        tokenizer=_json(ordered, "tokenizer", "tokenizer/report"),
+        training=_training(ordered.get("pretrain"), "result/training"),
+        evaluation=_json(ordered, "evaluate", "result/evaluation"),
+        finetuning=_training(ordered.get("finetune"), "result/finetuning"),
+        release=_release(ordered.get("release")),
+    )
+
+
+def _json(outputs: Mapping[str, Output], stage: str, part: str) -> Row | None:
+    return dict(outputs[stage].read_json(part)) if stage in outputs else None
+
+
+# ------------------------------------------------------------------------------------------------ the run
+
+
+def _facts(output: Output) -> Row:
+    """How an output came to be, for the lineage."""
+    manifest = output.manifest
+    parts = output.parts()
+    own = [part for part in parts if part.path.startswith(output.folder + "/")]
+    return {
+        "stage": output.stage,
+        "version": manifest["version"],
+        "folder": output.folder,
+        "fingerprint": output.fingerprint,
+        "digest": output.digest,
+        "inputs": {name: value["fingerprint"] for name, value in manifest["inputs"].items()},
+        "seconds": float(manifest["timings"].get("seconds", 0.0)),
+        "units": manifest["timings"].get("units"),
+        "units_reused": manifest["timings"].get("units_reused"),
+        "parts": len(parts),
+        "bytes": sum(part.bytes for part in own),
+        "bytes_shared": sum(part.bytes for part in parts) - sum(part.bytes for part in own),
+        "kept": manifest["counts"]["kept"],
+        "software": manifest["software"],
+        "git": manifest["git"],
+        "numerics": manifest["numerics"],
+    }
+
+
+# ------------------------------------------------------------------------------------------------ documents
+
+
+def _parts(outputs: Mapping[str, Output], check: Check) -> Iterator[str]:
+    """The stems of all document parts."""
+    for part in outputs["ingest"].parts("documents"):
+        check()
+        yield part.stem
+
+
+def _rules(output: Output, check: Check) -> list[Row]:
+    import polars as pl
+
+    hits: dict[str, int] = {}
+    for part in output.parts("decisions"):
+        check()
+        column = pl.Series(pl.from_arrow(output.read(part, ["hits"]).column("hits")))
+        for name, number in column.explode().drop_nulls().value_counts().iter_rows():
+            hits[name] = hits.get(name, 0) + number
+    first = output.counts["dropped"]
+    table: list[Row] = list(output.read_json("rules/table")) if output.has("rules/table") else []
+    known = {rule["name"] for rule in table}
+    limit = output.manifest["parameters"].get("contamination_overlap")
+    others = [
+        {
+            "name": name,
+            "feature": "overlap" if name == "contamination" else "",
+            "comparison": ">=" if name == "contamination" else "",
+            "threshold": limit if name == "contamination" else "",
+            "reason": "shares text with an evaluation set" if name == "contamination" else "",
+            "source": "",
+        }
+        for name in sorted({*first, *hits} - known)
+    ]
+    return [
+        {**rule, "first": first.get(rule["name"], 0), "hits": hits.get(rule["name"], 0)} for rule in [*others, *table]
+    ]
+
+
+def _features_to_show(rules: list[Row]) -> list[str]:
+    """Numeric features of the rules that hit most."""
+    found: list[str] = []
+    for rule in sorted(rules, key=lambda rule: -int(rule["hits"])):
+        numeric = isinstance(rule["threshold"], int | float) and rule["name"] != "contamination"
+        if numeric and rule["hits"] and rule["feature"] not in found:
+            found.append(rule["feature"])
+    return found[:FEATURES_SHOWN]
+
+
+def _empty_histogram(feature: str) -> Histogram:
+    if feature.endswith(("_share", "_ratio", "_score")):
+        return Histogram.even(0.0, 1.0, 40)
+    if feature == "mean_word_length":
+        return Histogram.even(0.0, 20.0, 40)
+    if feature == "stop_words":
+        return Histogram.even(-0.5, 32.5, 33)
+    return Histogram.of_lengths()
+
+
+def _scan(outputs: Mapping[str, Output], features: list[str], check: Check) -> Scan:
+    import polars as pl
+
+    lengths = Histogram.of_lengths()
+    histograms = {feature: _empty_histogram(feature) for feature in features}
+    groups: dict[str, list[Any]] = {"source": [], "language": []}
+    for stem in _parts(outputs, check):
+        measured = outputs["quality"].read(f"features/{stem}", sorted({"bytes", "language", *features}))
+        source = outputs["ingest"].read(f"documents/{stem}", ["source"])
+        decided = outputs["select"].read(f"decisions/{stem}", ["dropped_by"])
+        frame = pl.DataFrame({name: pl.from_arrow(measured.column(name)) for name in measured.column_names})
+        frame = frame.with_columns(
+            source=pl.Series(pl.from_arrow(source.column("source"))),
+            selected=pl.Series(pl.from_arrow(decided.column("dropped_by"))).is_null(),
+        )
+        for series, rows in (("selected", pl.col("selected")), ("dropped", ~pl.col("selected"))):
+            lengths.add(series, frame.filter(rows)["bytes"].to_numpy())
+        for feature, histogram in histograms.items():
+            histogram.add("documents", frame[feature].cast(pl.Float64).fill_nan(None).drop_nulls().to_numpy())
+        for column, found in groups.items():
+            found.append(
+                frame.group_by(column).agg(
+                    documents=pl.len().cast(pl.Int64),
+                    bytes=pl.col("bytes").sum().cast(pl.Int64),
+                    selected=pl.col("selected").sum().cast(pl.Int64),
+                    selected_bytes=pl.col("bytes").filter("selected").sum().cast(pl.Int64),
+                )
+            )
+    return Scan(
+        sources=_sums(groups["source"], "source"),
+        languages=_sums(groups["language"], "language"),
+        lengths=lengths.trimmed(),
+        features={name: histogram.trimmed() for name, histogram in histograms.items()},
+    )
+
+
+def _sums(frames: list[Any], key: str) -> list[Row]:
+    """The groups of all parts as one table, the largest first."""
+    import polars as pl
+
+    if not frames:
+        return []
+    total = pl.concat(frames).group_by(key).agg(pl.all().sum())
+    return list(total.sort(["documents", key], descending=[True, False], nulls_last=True).to_dicts())
+
+
+def _files(ingest: Output) -> list[Row]:
+    import polars as pl
+
+    if not ingest.has("about/ledger"):
+        return []
+    ledger = pl.from_arrow(ingest.read("about/ledger"))
+    assert isinstance(ledger, pl.DataFrame)
+    return list(
+        ledger.group_by("source", maintain_order=True)
+        .agg(
+            pl.len().cast(pl.Int64).alias("files"),
+            pl.col("bytes", "records", "written", "quarantined").sum(),
+            (pl.col("status") == "tombstone").sum().cast(pl.Int64).alias("tombstones"),
+        )
+        .to_dicts()
+    )
+
+
+def _quarantined(ingest: Output) -> list[Row]:
+    """A few records of every error."""
+    shown: dict[str, int] = {}
+    found: list[Row] = []
+    for part in ingest.parts("quarantine"):
+        for row in ingest.read(part).slice(0, 1000).to_pylist():
+            if shown.get(row["error"], 0) < QUARANTINED_SHOWN:
+                shown[row["error"]] = shown.get(row["error"], 0) + 1
+                found.append(row)
+    return sorted(found, key=lambda row: (row["error"], row["source"], row["uri"], row["record"]))
+
+
+def _cuts(quality: Output, check: Check) -> list[Row]:
+    """Passages marked to be cut: reason, documents, passages, bytes."""
+    import polars as pl
+
+    frames = []
+    for part in quality.parts("cuts"):
+        check()
+        spans = pl.DataFrame({"span": pl.Series(pl.from_arrow(quality.read(part, ["spans"]).column("spans")))})
+        one = spans.with_row_index("row").explode("span").drop_nulls().unnest("span")
+        if one.height:
+            frames.append(
+                one.group_by("reason").agg(
+                    documents=pl.col("row").n_unique().cast(pl.Int64),
+                    passages=pl.len().cast(pl.Int64),
+                    bytes=(pl.col("end") - pl.col("start")).sum(),
+                )
+            )
+    return _sums(frames, "reason")
+
+
+def _duplicates(outputs: Mapping[str, Output], check: Check) -> Row:
+    output = outputs["deduplicate"]
+    found: Row = {"parameters": output.manifest["parameters"], "statistics": {}}
+    if output.has("about/duplicates"):
+        found["statistics"] = output.read_json("about/duplicates")
+    found["similarities"] = similarities(output, check)
+    found["clusters"] = largest_clusters(outputs, check)
+    return found
+
+
+def _contamination(outputs: Mapping[str, Output], check: Check) -> Row:
+    """Evaluation sets, how many of their items were found, and the documents that share most with them."""
+    import polars as pl
+
+    output = outputs["decontaminate"]
+    limit = outputs["filter"].manifest["parameters"].get("contamination_overlap")
+    items: dict[str, int] = {part.stem: part.rows for part in output.parts("eval_items")}
+    hit: dict[str, set[str]] = {name: set() for name in items}
+    documents: dict[str, set[bytes]] = {name: set() for name in items}
+    dropped: dict[str, set[bytes]] = {name: set() for name in items}
+    top: list[Row] = []
+    for stem in _parts(outputs, check):
+        part = output.part(f"overlaps/{stem}")
+        if not part.rows:
+            continue
+        overlaps = pl.from_arrow(output.read(part))
+        assert isinstance(overlaps, pl.DataFrame)
+        for (name,), rows in overlaps.group_by("eval_set"):
+            hit.setdefault(str(name), set()).update(rows["eval_item"])
+            documents.setdefault(str(name), set()).update(rows["id"])
+            over = rows.filter(pl.col("overlap") >= (math.inf if limit is None else limit))
+            dropped.setdefault(str(name), set()).update(over["id"])
+        chosen = overlaps.sort(["overlap", "eval_set", "eval_item"], descending=[True, False, False])
+        top += _with_places(outputs["ingest"], stem, chosen.head(OVERLAPS_SHOWN).to_dicts())
+    top.sort(key=lambda row: (-row["overlap"], row["eval_set"], row["eval_item"], row["id"]))
+    sets = [
+        {
+            "eval_set": name,
+            "items": items.get(name, 0),
+            "items_hit": len(hit[name]),
+            "documents": len(documents[name]),
+            "dropped": len(dropped[name]),
+        }
+        for name in sorted(hit)
+    ]
+    return {"limit": limit, "sets": sets, "overlaps": top[:OVERLAPS_SHOWN]}
+
+
+def _with_places(ingest: Output, stem: str, rows: list[Row]) -> list[Row]:
+    import polars as pl
+
+    places = pl.from_arrow(ingest.read(f"documents/{stem}", ["id", "source", "uri", "record"]))
+    assert isinstance(places, pl.DataFrame)
+    wanted = places.filter(pl.col("id").is_in([row["id"] for row in rows])).to_dicts()
+    by_id = {place["id"]: place for place in reversed(wanted)}
+    return [{**row, **by_id.get(row["id"], {}), "id": row["id"].hex()} for row in rows]
+
+
+# ------------------------------------------------------------------------------------------------ models
+
+
+def _training(output: Output | None, result: str) -> Row | None:
+    """A training's result, and its curves short enough to draw."""
+    if output is None:
+        return None
+    lines = _lines(output, "about/metrics") or _lines(output, "metrics/steps")
+    steps = [line for line in lines if "loss" in line]
+    speed = output.read_json("about/speed") if output.has("about/speed") else {}
+    return {
+        "result": output.read_json(result),
+        "parameters": output.manifest["parameters"],
+        "numerics": output.manifest["numerics"],
+        "speed": speed,
+        "steps": len(steps),
+        "skipped": sum(1 for line in steps if line.get("skipped")),
+        "curves": thinned(steps, ("loss", "learning_rate", "gradient_norm", "tokens_per_second")),
+        "validation": [
+            {"step": line["step"], "loss": line["validation_loss"]} for line in lines if "validation_loss" in line
+        ],
+    }
+
+
+def _lines(output: Output, name: str) -> list[Row]:
+    if not output.has(name):
+        return []
+    return [json.loads(line) for line in output.store.read_bytes(output.part(name).path).splitlines() if line.strip()]
+
+
+def thinned(lines: list[Row], names: tuple[str, ...], points: int = POINTS_SHOWN) -> Row:
+    """Curves over steps with at most `points` points: means of as many neighbours as that takes.
+
+    Returns
+    -------
+    dict
+        `step` (the last one of each mean), every name (None where nothing was measured), and `every`: steps a point.
+    """
+    every = max(1, -(-len(lines) // points))
+    groups = [lines[i : i + every] for i in range(0, len(lines), every)]
+    found: Row = {"every": every, "step": [group[-1]["step"] for group in groups]}
+    for name in names:
+        values = [[line[name] for line in group if line.get(name) is not None] for group in groups]
+        found[name] = [sum(some) / len(some) if some else None for some in values]
+    return found
+
+
+def _release(output: Output | None) -> Row | None:
+    if output is None:
+        return None
+    models = output.read_json("result/release")
+    for kind, model in models.items():
+        parts = output.parts(kind)
+        model["folder"] = parts[0].path.rpartition("/")[0] if parts else ""
+        model["bytes"] = sum(part.bytes for part in parts)
+    return dict(models)
