@@ -38,6 +38,7 @@ from model.finetune import (
 )
 from model.finetune_config import FinetuneConfig
 from model.metrics import read_metrics
+from model.train import TrainingDiverged
 from tests.conftest import REPOSITORY
 from tests.model.tiny import CAUSAL, tiny_model, tiny_tokenizer, write_checkpoint
 
@@ -253,6 +254,15 @@ def test_an_output_of_other_settings_is_not_gone_on_with(inputs: dict[str, Any],
     other = {**inputs, "finetune": {**settings_of, "learning_rate": 1.0}, "output": str(tmp_path), "attempt": "two"}
     with pytest.raises(CheckpointError, match="another training"):
         finetune(parse_job(other))
+
+
+def test_a_run_that_diverges_stops_and_says_so(inputs: dict[str, Any], tmp_path: Path) -> None:
+    wild = {**inputs["finetune"], "head_learning_rate": 1e38, "learning_rate": 1e38}
+    with pytest.raises(
+        TrainingDiverged, match=r"5 steps in a row had a non-finite loss.*lower finetune\.learning_rate"
+    ):
+        finetune(parse_job({**inputs, "finetune": wild, "output": str(tmp_path), "attempt": "one"}))
+    assert [line.get("skipped") for line in read_metrics(str(tmp_path))][-5:] == ["non-finite loss"] * 5
 
 
 def test_frozen_layers_do_not_move(inputs: dict[str, Any], tmp_path: Path) -> None:
