@@ -243,20 +243,27 @@ def now() -> str:
 # -------------------------------------------------------------------- lock files
 
 
+def _filelock() -> Any:
+    """The filelock library, or None: without it leases of dead processes are freed by expiry alone."""
+    try:
+        import filelock
+    except ImportError:
+        return None
+    return filelock
+
+
 def take_lock(path: Path, wait: float) -> Any:
     """A held lock file that the kernel frees when this process dies; None if it is taken or filelock is missing.
 
     The lock does not belong to a thread: whoever has it may call `release()`.
     """
-    try:
-        from filelock import FileLock, Timeout
-    except ImportError:
+    if (library := _filelock()) is None:
         return None
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, thread_local=False)
+    lock = library.FileLock(path, thread_local=False)
     try:
         lock.acquire(timeout=wait, poll_interval=0.02)
-    except Timeout:
+    except library.Timeout:
         return None
     return lock
 
@@ -264,11 +271,14 @@ def take_lock(path: Path, wait: float) -> Any:
 @contextlib.contextmanager
 def locked(path: Path, wait: float = 30.0) -> Iterator[None]:
     """Hold a lock file for a short change; TimeoutError naming it if somebody holds it longer than `wait` seconds."""
-    from filelock import FileLock
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path, timeout=wait, thread_local=False):
+    lock = take_lock(path, wait)
+    if lock is None and _filelock() is not None:
+        raise TimeoutError(f"{path} has been locked by another process for {wait:.0f} seconds")
+    try:
         yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def _is_locked(path: Path) -> bool:
