@@ -203,7 +203,7 @@ def _docstrings(data: bytes, path: str, package: str) -> Iterator[Record | BadRe
         node, name = pending.pop()
         if isinstance(node, (ast.Module, *_DOCUMENTED)):
             text = _docstring(node)
-            if text:
+            if text.strip():
                 yield Record(0, text, meta={"kind": "docstring", "name": name, "package": package})
         inner: list[tuple[ast.AST, str]] = []
         for field in _BODIES:
