@@ -130,6 +130,8 @@ def test_the_byte_cap_takes_documents_until_it_is_nearly_full() -> None:
     documents = corpus(1_000)
     taken = documents.filter(select(documents, SelectConfig(max_bytes=10_000))["split"].is_not_null())
     assert 10_000 - 149 <= taken["bytes"].sum() <= 10_000
+    exactly = int(documents["bytes"].to_numpy().sum())
+    assert select(documents, SelectConfig(max_bytes=exactly))["dropped_by"].null_count() == len(documents)
     with_a_giant = pl.concat([documents, corpus(1_001).tail(1).with_columns(bytes=pl.lit(10**9, dtype=pl.Int64))])
     assert select(with_a_giant, SelectConfig(max_bytes=10_000))["split"].count() == len(taken)
 
