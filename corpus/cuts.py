@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,50 +57,6 @@ def policy_lines(texts: pa.LargeStringArray | pa.ChunkedArray) -> pa.Array:
             ends.append(at)
             counts[row] += 1
     return _span_lists(counts, starts, ends, "policy-line")
-
-
-PRODUCERS: dict[str, Callable[[pa.LargeStringArray], pa.Array]] = {"policy-lines": policy_lines}
-
-
-def find_cuts(ids: pa.Array | pa.ChunkedArray, texts: pa.Array | pa.ChunkedArray, producers: Sequence[str]) -> pa.Table:
-    """The cuts of documents by all producers.
-
-    Parameters
-    ----------
-    ids, texts
-        Columns of `DOCUMENTS`, the same rows.
-    producers
-        Names in `PRODUCERS`; none for no cuts.
-
-    Returns
-    -------
-    Table of schema `CUTS`, the same rows; no cuts are an empty list. Where spans of two producers overlap, they become
-    one with the reasons of both.
-    """
-    texts = _one_array(texts)
-    spans = _span_lists(np.zeros(len(texts), np.int64), [], [], "")
-    for producer in producers:
-        found = PRODUCERS[producer](texts)
-        spans = _merged(spans, found) if len(spans.flatten()) else found
-    return pa.Table.from_arrays([_one_array(ids), spans], schema=CUTS)
-
-
-def _merged(ours: pa.Array, theirs: pa.Array) -> pa.Array:
-    """Two lists of spans a row as one, sorted and disjoint."""
-    rows = []
-    for one, other in zip(ours.to_pylist(), theirs.to_pylist(), strict=True):
-        row: list[dict[str, Any]] = []
-        for span in sorted(one + other, key=lambda span: (span["start"], span["end"])):
-            if not row or span["start"] >= row[-1]["end"]:
-                row.append(span)
-                continue
-            last = row[-1]
-            last["end"] = max(last["end"], span["end"])
-            last["replacement"] = last["replacement"] or span["replacement"]
-            if span["reason"] not in last["reason"].split(" "):
-                last["reason"] += f" {span['reason']}"
-        rows.append(row)
-    return pa.array(rows, SPANS_TYPE)
 
 
 def _span_lists(counts: npt.NDArray[np.int64], starts: list[int], ends: list[int], reason: str) -> pa.Array:

@@ -1,11 +1,10 @@
-"""The cleaned documents as files for others: cuts applied, as a table for Parquet or as JSON lines."""
+"""The cleaned documents as files for others: JSON lines (Parquet files are written by the stage itself)."""
 
 from __future__ import annotations
 
 import orjson
 import pyarrow as pa
 
-from corpus.cuts import apply_cuts
 from storage.schemas import DOCUMENTS
 
 # On docstrings a tenth smaller than level 3 at four fifths of its speed: files for others are moved more
@@ -13,35 +12,10 @@ from storage.schemas import DOCUMENTS
 _ZSTD_LEVEL = 6
 
 
-def export_table(documents: pa.Table, spans: pa.Array | pa.ChunkedArray | None = None) -> pa.Table:
-    """Documents as they leave the house.
-
-    Parameters
-    ----------
-    documents
-        Schema `DOCUMENTS`: the selected rows.
-    spans
-        The `spans` column of `CUTS` for the same rows; None for no cuts.
-
-    Returns
-    -------
-    Table of schema `DOCUMENTS`. Ids stay those of the texts as they were written, so that they lead back to them.
-
-    Raises
-    ------
-    ValueError
-        If the cuts do not fit the texts.
-    """
-    documents = documents.select(DOCUMENTS.names).cast(DOCUMENTS)
-    if spans is None:
-        return documents
-    place = DOCUMENTS.get_field_index("text")
-    return documents.set_column(place, DOCUMENTS.field(place), apply_cuts(documents["text"], spans))
-
-
 def jsonl_zst(documents: pa.Table) -> bytes:
     """Documents as Zstandard-compressed JSON lines: one frame with a checksum, one thread, the same bytes every time.
 
+    `documents` has schema `DOCUMENTS`, its texts with their cuts applied. Ids stay those of the texts as written.
     Keys in the order of the schema; `id` as 32 hex digits, `meta` as an object, nulls left out.
     """
     import zstandard

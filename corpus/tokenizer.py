@@ -53,20 +53,6 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     return as_plain_text(tokenizer)
 
 
-def load_tokenizer(path: str) -> Tokenizer:
-    """Reads a tokenizer.json from a path or fsspec URL.
-
-    Raises
-    ------
-    TokenizerError
-        If the file is not a tokeniser.
-    """
-    import fsspec
-
-    with fsspec.open(path, "rb") as file:
-        return parse_tokenizer(file.read(), path)
-
-
 def parse_tokenizer(data: bytes, name: str) -> Tokenizer:
     """The tokeniser of a tokenizer.json's bytes; `name` stands in errors.
 

@@ -12,9 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus import cuts
-from corpus.cuts import POLICY_PHRASES, SPANS_TYPE, apply_cuts, find_cuts, policy_lines
-from storage.schemas import CUTS
+from corpus.cuts import POLICY_PHRASES, SPANS_TYPE, apply_cuts, policy_lines
 
 TEXTS = st.lists(st.text(st.sampled_from("aé中😀 \n"), max_size=12), max_size=8)
 
@@ -123,22 +121,3 @@ def test_policy_lines_agree_with_the_definition_on_real_pages(shared_data: Path)
         kept = [line for line in text.split("\n") if not any(phrase in line.lower() for phrase in POLICY_PHRASES)]
         assert result.rstrip("\n") == "\n".join(kept).rstrip("\n")
     assert sum(text != result for text, result in zip(texts, cut, strict=True)) >= 30
-
-
-def test_producers_are_joined_into_sorted_disjoint_spans(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = strings(["keep\nwe use cookies\nlast line\n", "nothing"])
-    ids = pa.array([b"a" * 16, b"b" * 16], pa.binary(16))
-
-    def lasts(texts: pa.LargeStringArray) -> pa.Array:
-        return spans_of([(8, 22, ""), (30, 30, "!")], [(0, 3, "")])
-
-    monkeypatch.setitem(cuts.PRODUCERS, "lasts", lasts)
-    table = find_cuts(ids, texts, ("policy-lines", "lasts"))
-    assert table.schema == CUTS
-    assert [(span["start"], span["end"], span["reason"]) for span in table["spans"].to_pylist()[0]] == [
-        (5, 22, "policy-line t"),
-        (30, 30, "t"),
-    ]
-    assert apply_cuts(texts, table["spans"]).to_pylist() == ["keep\nst line\n!", "hing"]
-    assert find_cuts(ids, texts, ())["spans"].to_pylist() == [[], []]
-    assert find_cuts(ids, texts, ("policy-lines",))["spans"].combine_chunks() == policy_lines(texts)

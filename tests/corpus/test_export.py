@@ -1,4 +1,4 @@
-"""Exported files hold the documents with their cuts applied, and are the same bytes every time."""
+"""Exported JSON lines hold the documents whole, and are the same bytes every time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import pyarrow as pa
 import zstandard
 
 from corpus.config import NormaliseConfig, SourceConfig
-from corpus.cuts import policy_lines
 from corpus.documents import document_id, read_all
-from corpus.export import export_table, jsonl_zst
+from corpus.export import jsonl_zst
 from storage.schemas import DOCUMENTS
 
 
@@ -30,15 +29,6 @@ def documents(texts: list[str]) -> pa.Table:
         for number, text in enumerate(texts)
     ]
     return pa.Table.from_pylist(rows, DOCUMENTS)
-
-
-def test_cuts_are_applied_and_ids_lead_back_to_the_text_as_written() -> None:
-    table = documents(["Hello.\nWe use cookies.\nBye.", "é"])
-    out = export_table(table, policy_lines(table["text"]))
-    assert out.schema == DOCUMENTS
-    assert out["text"].to_pylist() == ["Hello.\nBye.", "é"]
-    assert out["id"] == table["id"]
-    assert export_table(table) == table
 
 
 def test_json_lines_read_back_and_are_one_frame() -> None:

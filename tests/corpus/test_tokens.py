@@ -23,7 +23,6 @@ from corpus.tokenizer import (
     TokenizerError,
     as_plain_text,
     end_token_id,
-    load_tokenizer,
     parse_tokenizer,
     sample_mask,
     tokenizer_report,
@@ -149,7 +148,7 @@ def test_a_given_tokenizer_is_checked_and_freed_of_its_habits(tokenizer: Tokeniz
     habits.save(str(given_file))
     with pytest.raises(TokenizerError, match="truncates"):
         encode_documents(habits, ids(["a"]), strings(["a"]), 0, pa.uint16())
-    loaded = load_tokenizer(str(given_file))
+    loaded = parse_tokenizer(given_file.read_bytes(), str(given_file))
     text = SENTENCES[0] + "<|endoftext|>"
     dtype = pa.uint16()
     assert encode_documents(loaded, ids([text]), strings([text]), 0, dtype) == encode_documents(
