@@ -16,7 +16,7 @@ def adamw(model: nn.Module, training: TrainingConfig) -> torch.optim.AdamW:
 
     Weight decay falls on the matrices of the blocks and on a separate output projection. It does not fall on norms,
     nor on the embedding, tied or not: shrinking an embedding makes the gradients of the first layers grow, which ends
-    in spikes (Team OLMo 2024, "2 OLMo 2 Furious", section 3.3).
+    in spikes (Team OLMo 2024, "2 OLMo 2 Furious").
     """
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
