@@ -52,8 +52,10 @@ a { color: var(--accent); }
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .86em; }
 nav { margin: 1.4rem 0 0; }
 nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1rem; margin: 0; padding: 0; font-size: .93em; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(148px, 1fr)); gap: .6rem; margin: 1.4rem 0 0;
-  padding: 0; }
+.tiles {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(min(46%, 210px), 1fr)); gap: .6rem;
+  margin: 1.4rem 0 0; padding: 0;
+}
 .tiles div { background: var(--card); border: 1px solid var(--line); border-radius: 7px; padding: .6rem .8rem; }
 .tiles dt { color: var(--soft); font-size: .82em; }
 .tiles dd { margin: 0; font-size: 1.4rem; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; }
@@ -66,6 +68,7 @@ th, td { padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top; bo
 thead th { font-weight: 600; color: var(--soft); border-bottom-width: 2px; vertical-align: bottom; }
 tbody th, tfoot th { font-weight: 500; }
 tfoot th, tfoot td { font-weight: 600; border-bottom: 0; }
+th code, .facts th { white-space: nowrap; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.wide { min-width: 18rem; max-width: 34rem; overflow-wrap: anywhere; }
 .reasons { list-style: none; margin: 0; padding: 0; display: flex; flex-wrap: wrap; gap: .05rem .9rem; }
@@ -75,8 +78,9 @@ figure { margin: 1rem 0 1.4rem; }
 figcaption { font-size: .9em; max-width: 90ch; } figcaption strong { color: var(--ink); }
 .chart { width: 100%; overflow: hidden; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 0 1.6rem; }
-details { margin: .35rem 0; } summary { cursor: pointer; color: var(--accent); }
-.numbers { font-size: .9em; margin-top: 0; }
+details { margin: .35rem 0; } summary { cursor: pointer; }
+summary::marker { color: var(--accent); }
+.numbers { font-size: .86em; margin-top: 0; color: var(--soft); }
 .excerpt {
   white-space: pre-wrap; overflow-wrap: anywhere; background: var(--card); border: 1px solid var(--line);
   border-radius: 6px; padding: .6rem .8rem; margin: .2rem 0 .9rem; max-height: 20rem; overflow: auto;
@@ -84,16 +88,16 @@ details { margin: .35rem 0; } summary { cursor: pointer; color: var(--accent); }
 }
 .place { font-size: .86em; margin: .5rem 0 0; max-width: none; unicode-bidi: isolate; }
 mark { background: var(--mark); color: inherit; border-radius: 2px; }
-svg text { text-anchor: middle; fill: var(--ink); } svg .name { font-size: 12.5px; font-weight: 600; }
-svg .fact { font-size: 10.5px; fill: var(--soft); }
-svg .node { fill: var(--card); stroke: var(--line); } svg .edge { fill: none; stroke: var(--soft); stroke-width: 1.2; }
+.graph text { text-anchor: middle; fill: var(--ink); } .graph .name { font-size: 12.5px; font-weight: 600; }
+.graph .fact { font-size: 10.5px; fill: var(--soft); } .graph .node { fill: var(--card); stroke: var(--line); }
+.graph .edge { fill: none; stroke: var(--soft); stroke-width: 1.2; }
 footer { margin-top: 3rem; color: var(--soft); font-size: .88em; }
 @media print {
   @page { margin: 14mm; }
   body { max-width: none; padding: 0; font-size: 10.5pt; } nav, .numbers { display: none; }
   figure, tr, .tiles div, .excerpt { break-inside: avoid; } h2, h3, summary, .place { break-after: avoid; }
   h2 { margin-top: 1.6rem; } .excerpt { max-height: none; } .scroll { overflow: visible; }
-  table { font-size: 8.5pt; overflow-wrap: anywhere; } svg { max-width: 100%; height: auto; }
+  table { font-size: 8.5pt; overflow-wrap: anywhere; } .graph { max-width: 100%; height: auto; }
 }
 """
 
@@ -124,7 +128,7 @@ SCRIPT = """
       font: {family: "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", size: 12, color: c.ink},
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       margin: {l: 50, r: 14, t: 30, b: 46},
-      legend: Object.assign({orientation: "h", x: 0, y: 1.02, yanchor: "bottom"}, own.legend),
+      legend: Object.assign({orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal"}, own.legend),
       hoverlabel: {font: {family: "system-ui, sans-serif"}},
       dragmode: false,
       xaxis: axis(own.xaxis, c), yaxis: axis(own.yaxis, c),

@@ -8,6 +8,7 @@ which colour that is.
 from __future__ import annotations
 
 import html
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ _VISIBLE: dict[int, str] = {
     **{
         code: f"⟨U+{code:04X}⟩"
         for code in (
-            *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0x061C, 0xFEFF, *range(0xFFF9, 0xFFFC),
+            *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0x061C, 0xFEFF,
+            *range(0xFFF9, 0xFFFC),
         )
     },
 }  # fmt: skip
@@ -104,7 +106,7 @@ def funnel(rows: Sequence[Row]) -> Chart:
         for row in steps
     ]
     before = [read - k - h for k, h in zip(kept, here, strict=True)]
-    series = (("kept", kept, "kept"), ("dropped here", here, "dropped"), ("dropped before", before, "faint"))
+    series = (("kept", kept, "kept"), ("dropped or put aside here", here, "dropped"), ("gone before", before, "faint"))
     traces = [
         {
             "type": "bar",
@@ -129,9 +131,13 @@ def funnel(rows: Sequence[Row]) -> Chart:
     )
 
 
-def shares_by_group(rows: Sequence[Row], key: str, what: str, most: int = 20) -> Chart:
+def shares_by_group(rows: Sequence[Row], key: str, what: str, most: int = 12) -> Chart:
     """Documents selected and dropped by source or language, the largest groups first."""
-    shown = list(rows[:most])
+    shown: list[Row] = list(rows[:most])
+    rest = rows[most:]
+    if rest:
+        sums = {name: sum(row[name] for row in rest) for name in ("documents", "selected")}
+        shown.append({key: f"{len(rest):,} others", **sums})
     names = [label("not identified" if row[key] is None else row[key], 64) for row in shown]
     selected = [row["selected"] for row in shown]
     dropped = [row["documents"] - row["selected"] for row in shown]
@@ -170,7 +176,7 @@ def lengths(histogram: Histogram) -> Chart:
     middle = _median(histogram)
     says = f"Lengths of {sum(total.values()):,} documents in bytes of UTF-8."
     if middle:
-        says += f" The middle one has about {middle}."
+        says += f" The median is {middle}."
     return _chart(
         traces,
         says,
@@ -192,6 +198,10 @@ def feature(histogram: Histogram, name: str, rules: Sequence[Row]) -> Chart:
     notes: list[dict[str, Any]] = []
     said = []
     for rule in rules:
+        where = f"{name} {rule['comparison']} {_short(rule['threshold'])}"
+        said.append(f"{rule['name']} drops where {where} ({rule['hits']:,} hits)")
+        if not rule["hits"]:
+            continue  # a threshold far from all values would leave them no room
         at = _at(histogram, float(rule["threshold"]))
         below = rule["comparison"] in ("<", "<=")
         start, end = (min(low, at), at) if below else (at, max(high, at))
@@ -210,9 +220,7 @@ def feature(histogram: Histogram, name: str, rules: Sequence[Row]) -> Chart:
                 "text": f"{rule['comparison'].replace('<', '&lt;')} {_short(rule['threshold'])}",
             }
         )
-        said.append(
-            f"{rule['name']} drops where {name} {rule['comparison']} {rule['threshold']} ({rule['hits']:,} hits)"
-        )
+    top = math.log10(max([1, *histogram.counts.get("documents", [])])) + 0.15
     axis: dict[str, Any] = {"title": {"text": label(name)}, "range": [low, high] if high > low else None}
     return _chart(
         [bars],
@@ -225,8 +233,11 @@ def feature(histogram: Histogram, name: str, rules: Sequence[Row]) -> Chart:
         shapes=shapes,
         annotations=notes,
         xaxis={**axis, **(_log_axis(histogram) if histogram.logarithmic else {})},
-        yaxis={"title": {"text": "documents (log)"}, "type": "log", "dtick": 1, "exponentformat": "power"},
+        yaxis={"title": {"text": "documents (log)"}, "type": "log", "range": [-0.3, top], **_DECADES},
     )
+
+
+_DECADES = {"dtick": 1, "tickformat": "~s"}
 
 
 def _place(histogram: Histogram, edge: float, number: int) -> float:
@@ -247,8 +258,8 @@ def _bars(histogram: Histogram, series: str, name: str, role: str, unit: str) ->
     ranges = [_range(histogram, i) for i in range(len(places) - 1)]
     return {
         "type": "bar",
-        "x": [(a + b) / 2 for a, b in zip(places, places[1:], strict=False)],
-        "width": [b - a for a, b in zip(places, places[1:], strict=False)],
+        "x": [(a + b) / 2 for a, b in itertools.pairwise(places)],
+        "width": [b - a for a, b in itertools.pairwise(places)],
         "y": histogram.counts.get(series, [0] * len(ranges)),
         "customdata": ranges,
         "name": name,
@@ -393,7 +404,7 @@ def curve(training: Row, name: str, title: str) -> Chart | None:
     trace = {"type": "scatter", "mode": "lines", "x": training["curves"]["step"], "y": training["curves"][name]}
     return _chart(
         [{**trace, "name": title, "meta": {"role": "kept"}, "hovertemplate": "step %{x}: %{y:.4~g}<extra></extra>"}],
-        f"{title}: from {min(values):.4g} to {max(values):.4g}, {values[-1]:.4g} at the end.",
+        f"From {min(values):.4g} to {max(values):.4g}, {values[-1]:.4g} at the end.",
         height=220,
         showlegend=False,
         xaxis={"title": {"text": "step"}},

@@ -20,7 +20,8 @@ Check = Callable[[], None]
 
 FEATURES_SHOWN = 6
 QUARANTINED_SHOWN = 3
-OVERLAPS_SHOWN = 12
+OVERLAPS_SHOWN = 10
+DOCUMENTS_OF_AN_ITEM = 2
 POINTS_SHOWN = 600
 """Points of a curve: what a screen can show. More steps are averaged."""
 
@@ -365,8 +366,17 @@ def _contamination(outputs: Mapping[str, Output], check: Check) -> Row:
             over = rows.filter(pl.col("overlap") >= (math.inf if limit is None else limit))
             dropped.setdefault(str(name), set()).update(over["id"])
         chosen = overlaps.sort(["overlap", "eval_set", "eval_item"], descending=[True, False, False])
-        top += _with_places(outputs["ingest"], stem, chosen.head(OVERLAPS_SHOWN).to_dicts())
+        first = chosen.group_by("eval_set", "eval_item", maintain_order=True).head(DOCUMENTS_OF_AN_ITEM)
+        first = first.sort(["overlap", "eval_set", "eval_item"], descending=[True, False, False]).head(OVERLAPS_SHOWN)
+        top += _with_places(outputs["ingest"], stem, first.to_dicts())
     top.sort(key=lambda row: (-row["overlap"], row["eval_set"], row["eval_item"], row["id"]))
+    seen: dict[tuple[str, str], int] = {}
+    shown = []
+    for row in top:
+        item = (row["eval_set"], row["eval_item"])
+        seen[item] = seen.get(item, 0) + 1
+        if seen[item] <= DOCUMENTS_OF_AN_ITEM:
+            shown.append(row)
     sets = [
         {
             "eval_set": name,
@@ -377,7 +387,7 @@ def _contamination(outputs: Mapping[str, Output], check: Check) -> Row:
         }
         for name in sorted(hit)
     ]
-    return {"limit": limit, "sets": sets, "overlaps": top[:OVERLAPS_SHOWN]}
+    return {"limit": limit, "sets": sets, "overlaps": shown[:OVERLAPS_SHOWN]}
 
 
 def _with_places(ingest: Output, stem: str, rows: list[Row]) -> list[Row]:
@@ -399,12 +409,11 @@ def _training(output: Output | None, result: str) -> Row | None:
         return None
     lines = _lines(output, "about/metrics") or _lines(output, "metrics/steps")
     steps = [line for line in lines if "loss" in line]
-    speed = output.read_json("about/speed") if output.has("about/speed") else {}
     return {
         "result": output.read_json(result),
         "parameters": output.manifest["parameters"],
         "numerics": output.manifest["numerics"],
-        "speed": speed,
+        "seconds": sum(line.get("seconds", 0.0) for line in steps),
         "steps": len(steps),
         "skipped": sum(1 for line in steps if line.get("skipped")),
         "curves": thinned(steps, ("loss", "learning_rate", "gradient_norm", "tokens_per_second")),

@@ -118,6 +118,18 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[Any]], *,
     return element("div", element("table", *pieces), class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 
+def facts(caption: str, rows: Iterable[tuple[str, Any]]) -> Html:
+    """A table of names and values; values that are None are left out."""
+    pairs = [
+        element("tr", element("th", name, scope="row"), element("td", value))
+        for name, value in rows
+        if value is not None
+    ]
+    return (
+        element("table", element("caption", caption), element("tbody", *pairs), class_="facts") if pairs else Html("")
+    )
+
+
 def _row(cells: Sequence[Any]) -> Html:
     first, *rest = cells
     return element("tr", element("th", first, scope="row"), *(_cell(cell) for cell in rest))
@@ -193,13 +205,13 @@ def graph(nodes: Mapping[str, tuple[str, Sequence[str]]]) -> Html:
         Name to (second line, what it reads). Inputs that lead here by a longer way as well are not drawn: every
         stage reads the documents, and a line from each to `ingest` would tell nothing.
     """
-    names = [name for name in nodes]
+    names = list(nodes)
     above = {name: _reached(name, nodes) for name in names}
     edges = []
     for name in names:
         needs = [need for need in nodes[name][1] if need in nodes]
         edges += [(need, name) for need in needs if not any(need in above[other] for other in needs)]
-    column = {name: 0 for name in names}
+    column = dict.fromkeys(names, 0)
     for name in names:  # names come in an order in which every stage follows what it reads
         column[name] = max((column[a] + 1 for a, b in edges if b == name), default=0)
     rows: dict[int, list[str]] = {}
@@ -214,7 +226,7 @@ def graph(nodes: Mapping[str, tuple[str, Sequence[str]]]) -> Html:
     drawn = [_edge(place[a], place[b]) for a, b in edges] + [_node(name, nodes[name][0], place[name]) for name in names]
     width, height = 8 + _WIDTH + (len(rows) - 1) * _ACROSS, 8 + _HEIGHT + (most - 1) * _DOWN
     picture = element(
-        "svg", *drawn, viewBox=f"0 0 {width} {height}", width=width, height=height, role="img",
+        "svg", *drawn, viewBox=f"0 0 {width} {height}", width=width, height=height, class_="graph", role="img",
         aria_label="Graph of the stages: " + "; ".join(f"{b} reads {a}" for a, b in edges),
     )  # fmt: skip
     return element("div", picture, class_="scroll", tabindex="0", role="region", aria_label="Graph of the stages")
@@ -236,9 +248,8 @@ def _edge(start: tuple[float, float], end: tuple[float, float]) -> Html:
     x1, y1 = start[0] + _WIDTH, start[1] + _HEIGHT / 2
     x2, y2 = end[0], end[1] + _HEIGHT / 2
     middle = x2 - (_ACROSS - _WIDTH) / 2
-    return Html(
-        f'<path class="edge" d="M{x1:g},{y1:g} H{middle - 6:g} C{middle:g},{y1:g} {middle:g},{y2:g} {x2:g},{y2:g}"/>'
-    )
+    bend = f"C{middle:g},{y1:g} {middle:g},{y2:g} {x2:g},{y2:g}"
+    return Html(f'<path class="edge" d="M{x1:g},{y1:g} H{middle - 6:g} {bend}"/>')
 
 
 def _node(name: str, second: str, place: tuple[float, float]) -> Html:

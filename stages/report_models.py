@@ -11,7 +11,20 @@ from typing import Any
 from stages import report_charts as charts
 from stages.report_data import ReportData
 from stages.report_html import (
-    Html, code, duration, element, escape, excerpt, figure, graph, join, large, paragraph, share, size, table,
+    Html,
+    code,
+    duration,
+    element,
+    excerpt,
+    facts,
+    figure,
+    graph,
+    join,
+    large,
+    paragraph,
+    share,
+    size,
+    table,
 )  # fmt: skip
 
 Row = Mapping[str, Any]
@@ -40,9 +53,8 @@ def header(data: ReportData, occasion: Occasion) -> Html:
         changed = ", with local changes" if occasion.git.get("changed") else ""
         said.append(join(["git ", code(revision), changed]))
     said.append(f"{len(data.lineage)} stages")
-    tiles = element(
-        "dl", *(element("div", element("dt", a), element("dd", b)) for a, b in _tiles(data)), class_="tiles"
-    )
+    pairs = (element("div", element("dt", name), element("dd", value)) for name, value in _tiles(data))
+    tiles = element("dl", *pairs, class_="tiles")
     return element("header", element("h1", occasion.run), paragraph(join(said, " · "), class_="soft"), tiles)
 
 
@@ -72,7 +84,9 @@ def _tiles(data: ReportData) -> list[tuple[str, Html]]:
         words = result["baselines"]["bag_of_words"]["accuracy"]
         tiles.append(("fine-tuned accuracy", _tile(f"{result['accuracy']:.1%}", f"bag of words {words:.1%}")))
     seconds = sum(row["seconds"] for row in data.lineage)
-    tiles.append(("time of all stages", _tile(duration(seconds), "reused outputs included")))
+    tiles.append(("time of all stages", _tile(duration(seconds), "as each took when it was made")))
+    parts, disk = sum(row["parts"] for row in data.lineage), sum(row["bytes"] for row in data.lineage)
+    tiles.append(("disk of all outputs", _tile(size(disk), f"{parts:,} files")))
     return tiles
 
 
@@ -123,9 +137,8 @@ def _tokenizer(report: Row) -> Html:
         pieces.append(excerpt(report["round_trip_example"] or ""))
     else:
         pieces.append(paragraph("Decoding gave every one of them back as it was."))
-    longest = [
-        (element("bdi", code(_shown(row["token"]))), row["bytes"], row["count"]) for row in report["longest_tokens"]
-    ]
+    tokens = report["longest_tokens"]
+    longest = [(element("bdi", code(_shown(row["token"]))), row["bytes"], row["count"]) for row in tokens]
     summary = element("summary", "Longest tokens")
     shown = table("Longest tokens and how often they occur in these documents", ("token", "bytes", "occurs"), longest)
     pieces.append(element("details", summary, shown) if longest else Html(""))
@@ -150,7 +163,7 @@ def training(data: ReportData) -> Html:
         return Html("")
     result, parameters = found["result"], found["parameters"]
     shape, recipe = parameters["model"], parameters["training"]
-    rate = found["speed"].get("tokens_per_second")
+    seconds = found["seconds"]
     rows = [
         (
             "model",
@@ -164,11 +177,10 @@ def training(data: ReportData) -> Html:
         ("steps", found["steps"]),
         ("tokens trained on", result.get("tokens")),
         ("steps skipped (not finite)", found["skipped"]),
-        ("tokens per second", large(rate) if rate else None),
-        ("seconds in steps", duration(found["speed"]["seconds"]) if "seconds" in found["speed"] else None),
+        ("tokens per second", large(result["tokens"] / seconds) if seconds and "tokens" in result else None),
+        ("time in steps", duration(seconds) if seconds else None),
         ("training loss, first and last", _both(result["losses"]["first"], result["losses"]["last"])),
         ("validation loss", _number(result["losses"]["validation"], 4)),
-        ("device", _numerics(found["numerics"])),
         ("digest of the tensors", code(result["tensor_digest"]) if "tensor_digest" in result else None),
     ]
     return join(
@@ -180,7 +192,8 @@ def training(data: ReportData) -> Html:
                 figure(charts.curve(found, "tokens_per_second", "tokens per second"), "Speed"),
                 class_="pair",
             ),
-            table("Training", ("", "value"), rows),
+            facts("Training", rows),
+            element("details", element("summary", "Numerics"), _numerics(found["numerics"])),
         ]
     )
 
@@ -189,8 +202,10 @@ def _both(first: float | None, last: float | None) -> str:
     return f"{_number(first, 4)} → {_number(last, 4)}"
 
 
-def _numerics(values: Row) -> str:
-    return ", ".join(f"{name} {value}" for name, value in sorted(values.items()) if not isinstance(value, dict | list))
+def _numerics(values: Row) -> Html:
+    note = "What floating point depended on: equality is promised where all of these are equal."
+    rows = [(name, code("none" if value is None else value)) for name, value in sorted(values.items())]
+    return join([paragraph(note, class_="soft"), facts("Numerics", rows)])
 
 
 def evaluation(data: ReportData) -> Html:
@@ -229,12 +244,8 @@ def finetuning(data: ReportData) -> Html:
         return Html("")
     result = found["result"]
     baselines = result["baselines"]
-    named = [
-        ("fine-tuned", result),
-        ("bag of words", baselines.get("bag_of_words")),
-        ("majority", baselines.get("majority")),
-    ]
-    compared = [(name, values["accuracy"], values["macro_f1"]) for name, values in named if values]
+    named = {"fine-tuned": result, "bag of words": baselines["bag_of_words"], "majority": baselines["majority"]}
+    compared = [(name, values["accuracy"], values["macro_f1"]) for name, values in named.items()]
     examples = result["examples"]
     said = join(
         [
@@ -336,15 +347,14 @@ def _units(row: Row) -> str | None:
 def going_on(data: ReportData, occasion: Occasion) -> Html:
     """What one may do next, as commands."""
     where = "" if occasion.workspace == DEFAULT_WORKSPACE else f" --workspace {shlex.quote(occasion.workspace)}"
-    dropped = next((entries[0]["id"] for reason, entries in data.samples.items() if reason != "kept" and entries), None)
-    kept = next((entries[0]["id"] for entries in data.samples.values() if entries), None)
-    busiest = max(
-        (rule for rule in data.rules if rule["name"] != "contamination"), key=lambda r: r["hits"], default=None
-    )
+    reasons = sorted(data.samples, key=lambda reason: reason == "kept")
+    document = next((entry["id"] for reason in reasons for entry in data.samples[reason]), None)
+    rules = [rule for rule in data.rules if rule["name"] != "contamination"]
+    busiest = max(rules, key=lambda rule: int(rule["hits"]), default=None)
     run = shlex.quote(occasion.run)
     rows: list[tuple[str, Any]] = [(f"gristmill status {run}{where}", "how every stage of the run stands")]
-    if dropped or kept:
-        rows.append((f"gristmill why {dropped or kept}{where}", "all evidence and the decision on one document"))
+    if document:
+        rows.append((f"gristmill why {document}{where}", "all evidence and the decision on one document"))
     if busiest is not None and busiest["hits"]:
         change = f"--set filter.rules.{busiest['name']}.enabled=false"
         rows.append((f"gristmill plan CONFIG {change}", "what would be done anew without the busiest rule"))
@@ -354,9 +364,5 @@ def going_on(data: ReportData, occasion: Occasion) -> Html:
         rows.append(("gristmill run CONFIG --set pretrain.training.steps=…", "a longer training, on the same tokens"))
     rows.append((f"gristmill verify {run}{where}", "digests and sums of everything on disk"))
     rows.append((f"gristmill gc{where}", "what no run needs any more is removed"))
-    return table(
-        "CONFIG is the file the run was started with", ("command", "what it does"), [(code(a), b) for a, b in rows]
-    )
-
-
-__all__ = ["Occasion", "escape"]
+    shown = [(code(command), meaning) for command, meaning in rows]
+    return table("CONFIG is the file the run was started with", ("command", "what it does"), shown)

@@ -11,10 +11,22 @@ from typing import Any
 
 from stages import report_charts as charts
 from stages import report_models as models
+from stages.explain import EXCERPT
 from stages.report_assets import SCRIPT, STYLE, content_policy, packed_plotly
 from stages.report_data import ReportData
 from stages.report_html import (
-    Html, code, differing, duration, element, escape, excerpt, figure, join, large, paragraph, share, size, table,
+    Html,
+    code,
+    differing,
+    element,
+    escape,
+    excerpt,
+    figure,
+    join,
+    paragraph,
+    share,
+    size,
+    table,
 )  # fmt: skip
 from stages.report_models import Occasion
 
@@ -96,8 +108,8 @@ def funnel(data: ReportData) -> Html:
         )
     header = ("stage", "read", "kept", "dropped", "quarantined", "read = kept + dropped + quarantined", "why")
     note = (
-        "Every record is accounted for: read = kept + dropped + quarantined, at every stage. A decision carries what was "
-        "dropped before it: the reason “filter” of deduplicate and select is what filter dropped."
+        "Every record is accounted for: read = kept + dropped + quarantined, at every stage. A decision carries what "
+        "was dropped before it: the reason “filter” of deduplicate and select is what filter dropped."
     )
     return join(
         [
@@ -182,17 +194,20 @@ def rules(data: ReportData) -> Html:
         (
             code(rule["name"]), rule["first"], rule["hits"], share(rule["hits"], read),
             Html(f"{escape(rule['feature'])} {escape(rule['comparison'])} {escape(_threshold(rule['threshold']))}"),
-            rule["reason"], rule["source"],
+            rule["reason"],
         )
         for rule in hitting
     ]  # fmt: skip
-    header = ("rule", "first reason", "all hits", "of all read", "drops where", "meaning", "source")
+    header = ("rule", "first reason", "all hits", "of all read", "drops where", "meaning")
     note = (
         "The first rule that drops a document, in the order of the table in force, is its reason; every rule that "
         "would drop it is counted among the hits. A rule with many hits and few first reasons agrees with others."
     )
     pieces = [paragraph(note, class_="soft")]
     pieces.append(table("Rules that hit", header, rows) or paragraph("No rule dropped anything."))
+    origins = sorted({rule["source"] for rule in hitting if rule["source"]})
+    if origins:
+        pieces.append(paragraph("From: ", "; ".join(origins), ".", class_="soft"))
     if silent:
         pieces.append(paragraph("In force without a hit: ", join((code(name) for name in silent), ", "), "."))
     return join(pieces)
@@ -295,12 +310,11 @@ def contamination(data: ReportData) -> Html:
         )
         for row in sets
     ]  # fmt: skip
-    header = ("evaluation set", "items", "items found", "share", "documents that share text", "documents dropped")
+    header = ("evaluation set", "items", "items found", "share", "texts that share some", "of them dropped")
+    note = "An item counts as found if a document holds a stored share of its n-grams. Copies of a text count once."
     said = "Nothing is dropped for it." if limit is None else f"From an overlap of {limit:g} a document is dropped."
     pieces = [
-        paragraph(
-            f"An item counts as found if any document holds a stored share of its n-grams. {said}", class_="soft"
-        ),
+        paragraph(f"{note} {said}", class_="soft"),
         table("Overlap with evaluation sets", header, rows),
     ]
     if data.contamination["overlaps"]:
@@ -332,15 +346,14 @@ def samples(data: ReportData) -> Html:
     note = "Taken by the smallest ids, which are hashes of the texts: a fair sample, and the same one every time."
     pieces: list[Any] = [paragraph(note, class_="soft")]
     for reason in order:
-        title = element(
-            "summary", element("strong", reason), f" ({numbers.get(reason, 0):,}) ", meanings.get(reason, "")
-        )
+        note = f"{numbers.get(reason, 0):,} documents" + (f", {meanings[reason]}" if meanings.get(reason) else "")
+        title = element("summary", element("strong", reason), " – ", element("span", note, class_="soft"))
         shown = []
         for entry in data.samples[reason]:
             shown.append(paragraph(_place(entry), " ", code(entry["id"]), class_="place"))
-            shown.append(excerpt(entry["excerpt"]))
+            shown.append(excerpt(entry["excerpt"], cut=len(entry["excerpt"]) == EXCERPT))
         pieces.append(element("details", title, *shown, open="" if reason == "kept" else None))
     return join(pieces)
 
 
-__all__ = ["Occasion", "duration", "large", "page"]
+__all__ = ["Occasion", "page"]
