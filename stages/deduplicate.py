@@ -97,7 +97,7 @@ def _decisions(ids: Any, decided: Any) -> Any:
         dropped_by=pl.when(pl.col("dropped").fill_null(True)).then(hit),
         hits=pl.concat_list(hit).list.drop_nulls(),
         keeper=pl.col("keeper"),
-        similarity=pl.col("similarity").cast(pl.Float32),
+        similarity=pl.col("similarity"),
         method=pl.col("method"),
         split=pl.lit(None, pl.String),
         repeats=pl.lit(None, pl.Int32),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from corpus.config import ExportConfig
 from stages.base import Context, Inputs, Stage, Unit, part_units
 from stages.config import RunConfig
-from stages.selected import selected_part
+from stages.selected import count_emptied, selected_part
 from storage.outputs import PartWriter, Receipt
 from storage.schemas import DOCUMENTS
 
@@ -32,6 +32,7 @@ class ExportCorpus(Stage[ExportConfig]):
         stem = unit.payload["stem"]
         for split in SPLITS:
             documents = selected_part(inputs, stem, split, DOCUMENTS.names).select(DOCUMENTS.names)
+            documents = count_emptied(documents, writer)
             rows = documents.num_rows
             if not rows:
                 continue
@@ -39,7 +40,6 @@ class ExportCorpus(Stage[ExportConfig]):
                 writer.parquet(f"parquet/{split}-{stem}", documents, DOCUMENTS)
             if self.config.jsonl:
                 writer.bytes(f"jsonl/{split}-{stem}", jsonl_zst(documents), ".jsonl.zst", rows)
-            writer.count(read=rows, kept=rows)
 
 
 def make(config: RunConfig) -> ExportCorpus:

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from corpus.config import IngestConfig
+from corpus.config import IngestConfig, SourceConfig
 from stages.base import Context, Inputs, Stage, Unit
 from stages.config import RunConfig
 from storage.fingerprint import canonical
 from storage.manifests import ManifestError
 from storage.outputs import PartWriter, Receipt
 from storage.schemas import DOCUMENTS, ID_INDEX, LEDGER, QUARANTINE
+
+
+_CHOOSING = ("path", "include", "exclude", "packages", "exclude_packages", "max_bytes")
 
 
 class Ingest(Stage[IngestConfig]):
@@ -49,10 +52,11 @@ class Ingest(Stage[IngestConfig]):
 
     def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
         from corpus.inventory import plan_units
+        from corpus.normalise import NORMALISE_VERSION
 
-        sources = {source.name: canonical(source) for source in self.config.sources}
+        sources = {source.name: _reading(source) for source in self.config.sources}
         shared = {
-            "normalise": canonical(self.config.normalise),
+            "normalise": {**canonical(self.config.normalise), "version": NORMALISE_VERSION},
             "part_bytes": self.config.part_bytes,
             "max_record_bytes": self.config.max_record_bytes,
         }
@@ -118,6 +122,11 @@ class Ingest(Stage[IngestConfig]):
         parts = [part for receipt in receipts for part in receipt.parts if part.kind == "documents"]
         ids = [(part.name, read_parquet(writer.store, part.path, ["id"]).column("id")) for part in parts]
         writer.parquet("index/ids", id_index(ids), ID_INDEX)
+
+
+def _reading(source: SourceConfig) -> dict[str, Any]:
+    """What of a source decides how a file is read, as against which files are read and where they lie."""
+    return {name: value for name, value in canonical(source).items() if name not in _CHOOSING}
 
 
 def make(config: RunConfig) -> Ingest:

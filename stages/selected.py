@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from storage.outputs import PartWriter
+
 from stages.base import Inputs
 
 
+EMPTIED = "empty after cuts"
+"""Why a selected document is in no shard and no export: all of its text was cut."""
+
+
 def selected_part(inputs: Inputs, stem: str, split: str | None, columns: Sequence[str]) -> Any:
-    """Selected documents of one part, in order.
+    """Selected documents of one part, in order; `text`, if asked for, may be empty where all of it was cut.
 
     Parameters
     ----------
@@ -39,6 +45,16 @@ def selected_part(inputs: Inputs, stem: str, split: str | None, columns: Sequenc
         table = table.set_column(table.column_names.index("text"), "text", texts)
     chosen = decisions.take(rows)
     return table.append_column("split", chosen.column("split")).append_column("repeats", chosen.column("repeats"))
+
+
+def count_emptied(documents: Any, writer: PartWriter) -> Any:
+    """The documents whose text is not empty; all are counted as read, the empty ones as dropped."""
+    import pyarrow.compute as pc
+
+    left = documents.filter(pc.greater(pc.binary_length(documents.column("text")), 0))
+    emptied = documents.num_rows - left.num_rows
+    writer.count(read=documents.num_rows, kept=left.num_rows, dropped={EMPTIED: emptied} if emptied else {})
+    return left
 
 
 def side_by_side(inputs: Inputs, *sides: tuple[str, str, list[str]]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from corpus.config import TokenizeConfig
 from stages.base import Context, Inputs, Stage, StageError, Unit, part_units
 from stages.config import RunConfig
-from stages.selected import selected_part
+from stages.selected import count_emptied, selected_part
 from storage.fingerprint import canonical
 from storage.manifests import ManifestError
 from storage.outputs import PartWriter, Receipt
@@ -60,6 +60,7 @@ class Tokenize(Stage[TokenizeConfig]):
         summary: list[dict[str, Any]] = []
         for split in SPLITS:
             documents = selected_part(inputs, stem, split, ["id", "text", "source"])
+            documents = count_emptied(documents, writer)
             if not documents.num_rows:
                 continue
             tokens = encode_documents(tokenizer, documents.column("id"), documents.column("text"), end_id, dtype)
@@ -93,7 +94,6 @@ class Tokenize(Stage[TokenizeConfig]):
                         "bytes": int((sizes * repeats)[own].sum()),
                     }
                 )
-            writer.count(read=documents.num_rows, kept=documents.num_rows)
         writer.notes["tokens"] = summary
 
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:

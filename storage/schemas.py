@@ -83,7 +83,7 @@ DECISIONS = pa.schema(
         pa.field("dropped_by", pa.string()),
         pa.field("hits", pa.list_(pa.string()), nullable=False),
         pa.field("keeper", pa.binary(ID_BYTES)),
-        pa.field("similarity", pa.float32()),
+        pa.field("similarity", pa.float64()),
         pa.field("method", pa.string()),
         pa.field("split", pa.string()),
         pa.field("repeats", pa.int32()),
