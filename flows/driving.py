@@ -1,6 +1,6 @@
 """One attempt at a run under Prefect: what all flows share. Its worker pool, its progress, its place in the history.
 
-The pipeline opens a `Drive` and its stage flows, called inline, find it; a stage flow run by itself opens its own.
+The pipeline opens a `Drive` for all its stages; a stage flow run by itself opens one of its own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from prefect.client.schemas.filters import (
     TaskRunFilterId,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
+from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from prefect.states import Crashed
@@ -42,7 +43,7 @@ from storage.fingerprint import canonical, hash_of
 from tasks.artifacts import PrefectProgress
 from tasks.batches import PrefectBatches
 
-FLUSH_SECONDS = 60.0
+FLUSH_SECONDS = 30.0
 """How long to wait at the end for the server to record everything; it takes some 34 task runs a second."""
 _PAGE = 200
 
@@ -57,7 +58,6 @@ class Request:
 
 
 _request: ContextVar[Request | None] = ContextVar("request", default=None)
-_drive: ContextVar[Drive | None] = ContextVar("drive", default=None)
 
 
 @contextlib.contextmanager
@@ -68,11 +68,6 @@ def requested(request: Request) -> Iterator[None]:
         yield
     finally:
         _request.reset(token)
-
-
-def current_drive() -> Drive | None:
-    """The drive of the pipeline that is running in this context, if one is."""
-    return _drive.get()
 
 
 def enter_flow() -> None:
@@ -133,13 +128,11 @@ def driving(config: RunConfig, selection: Selection) -> Iterator[Drive]:
         reconcile(client, config.workspace)
         with WorkerPool(config.how.worker_count()) as pool:
             drive = Drive(session, pool, reporter)
-            token = _drive.set(drive)
             try:
                 with session.attempt():
                     _label(client, session)
                     yield drive
             finally:
-                _drive.reset(token)
                 pool.close()
                 _flush(client, drive.batches.submitted)
 
@@ -207,7 +200,9 @@ def reconcile(client: SyncPrefectClient, workspace: str) -> list[UUID]:
         ),
     )
     dead: list[FlowRun] = [
-        run for run in client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE) if is_dead(run.tags)
+        run
+        for run in client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.START_TIME_DESC, limit=_PAGE)
+        if is_dead(run.tags)
     ]
     crashed: State[Any] = Crashed(message="The process of this run is gone; the next attempt found it so.")
     for run in dead:
@@ -223,7 +218,7 @@ def reconcile(client: SyncPrefectClient, workspace: str) -> list[UUID]:
 def _task_runs(client: SyncPrefectClient, wanted: TaskRunFilter) -> list[TaskRun]:
     found: list[TaskRun] = []
     while True:
-        page = client.read_task_runs(task_run_filter=wanted, limit=_PAGE, offset=len(found))
+        page = client.read_task_runs(task_run_filter=wanted, sort=TaskRunSort.ID_DESC, limit=_PAGE, offset=len(found))
         found += page
         if len(page) < _PAGE:
             return found
@@ -237,7 +232,7 @@ def _flush(client: SyncPrefectClient, submitted: Sequence[UUID], seconds: float 
         final: set[UUID] = set()
         for start in range(0, len(missing), _PAGE):
             page = missing[start : start + _PAGE]
-            runs = client.read_task_runs(task_run_filter=TaskRunFilter(id=TaskRunFilterId(any_=page)), limit=_PAGE)
+            runs = _task_runs(client, TaskRunFilter(id=TaskRunFilterId(any_=page)))
             final.update(run.id for run in runs if run.state is not None and run.state.is_final())
         missing = [identity for identity in missing if identity not in final]
         if not missing:
@@ -246,11 +241,3 @@ def _flush(client: SyncPrefectClient, submitted: Sequence[UUID], seconds: float 
             get_run_logger().warning("%s task runs are not recorded completely", len(missing))
             return
         time.sleep(0.2)
-
-
-def run_inline(flow: Any, **parameters: Any) -> Any:
-    """Call a flow inside a flow without the second that stopping its heartbeat takes; the outer one has its own."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        return flow(**parameters)

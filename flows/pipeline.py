@@ -6,8 +6,8 @@ from typing import Literal
 
 from prefect import flow
 
-from flows.driving import Drive, driving, enter_flow, read_config, reference, run_inline
-from flows.stages import STAGE_FLOWS
+from flows.driving import Drive, driving, enter_flow, read_config, reference
+from flows.stages import run_inline
 from stages import explain
 from stages.config import RunConfig
 from stages.plan import Selection
@@ -65,9 +65,7 @@ def pipeline(
             if is_complete(drive, stage):
                 made[stage] = reference(drive.take(stage))
             else:
-                made[stage] = run_inline(
-                    STAGE_FLOWS[stage], config=settings, force=stage in drive.session.selection.force
-                )
+                made[stage] = run_inline(drive, stage)
         outputs = drive.session.outputs
         publish_summary(explain.summary(outputs), explain.samples(outputs, SAMPLES) if "select" in outputs else {})
     return made

@@ -1,22 +1,37 @@
 """One thin flow a stage, each a deployment of its own: `flows/stages.py:ingest`, … `flows/stages.py:export_corpus`.
 
-Run by itself, such a flow works on its stage only: what the stage reads must be complete. The pipeline calls the same
-flows inline.
+Run by itself, such a flow works on its stage only: what the stage reads must be complete. The pipeline chains the same
+work as inline subflows. Flows are made when asked for, since drawing the form of one takes a tenth of a second.
 """
 
 from __future__ import annotations
 
-from prefect import Flow, flow
+import functools
 
-from flows.driving import current_drive, driving, enter_flow, read_config, reference
+from prefect import Flow, flow
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+from flows.driving import Drive, driving, enter_flow, read_config, reference
 from stages.config import RunConfig
 from stages.graph import ORDER, module_name
 from stages.plan import Selection
 
 StageFlow = Flow[..., dict[str, str]]
 
+ENTRYPOINTS = {module_name(stage): stage for stage in ORDER}
+"""The names of the flows of this module, and their stages."""
 
-def _stage_flow(stage: str) -> StageFlow:
+
+def __getattr__(name: str) -> StageFlow:
+    if name not in ENTRYPOINTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return stage_flow(ENTRYPOINTS[name])
+
+
+@functools.cache
+def stage_flow(stage: str) -> StageFlow:
+    """The flow that brings one stage of a run to completion."""
+
     def run(
         config: RunConfig | None = None,
         config_file: str | None = None,
@@ -24,14 +39,11 @@ def _stage_flow(stage: str) -> StageFlow:
         force: bool = False,
     ) -> dict[str, str]:
         enter_flow()
-        drive = current_drive()
-        if drive is not None:
-            return reference(drive.run(stage))
         settings = read_config(config, config_file, overrides or [])
         selection = Selection(only=stage, force=(stage,) if force else ())
-        with driving(settings, selection) as own:
-            own.session.plan()
-            return reference(own.run(stage))
+        with driving(settings, selection) as drive:
+            drive.session.plan()
+            return reference(drive.run(stage))
 
     run.__name__ = run.__qualname__ = module_name(stage)
     run.__doc__ = f"""Bring the stage {stage} of a run to completion; what it reads must be complete.
@@ -45,23 +57,16 @@ def _stage_flow(stage: str) -> StageFlow:
     return flow(name=stage, persist_result=False)(run)
 
 
-ingest = _stage_flow("ingest")
-quality = _stage_flow("quality")
-sketch = _stage_flow("sketch")
-decontaminate = _stage_flow("decontaminate")
-filter = _stage_flow("filter")
-deduplicate = _stage_flow("deduplicate")
-select = _stage_flow("select")
-export_corpus = _stage_flow("export-corpus")
-tokenizer = _stage_flow("tokenizer")
-tokenize = _stage_flow("tokenize")
-pretrain = _stage_flow("pretrain")
-evaluate = _stage_flow("evaluate")
-finetune = _stage_flow("finetune")
-release = _stage_flow("release")
-report = _stage_flow("report")
+def run_inline(drive: Drive, stage: str) -> dict[str, str]:
+    """Run one stage as a subflow of the pipeline, which holds the configuration."""
 
-STAGE_FLOWS: dict[str, StageFlow] = {stage: globals()[module_name(stage)] for stage in ORDER}
-"""The flow of every stage."""
+    def run(run: str, force: bool) -> dict[str, str]:
+        enter_flow()
+        return reference(drive.run(stage))
 
-__all__ = ["STAGE_FLOWS", *(module_name(stage) for stage in ORDER)]
+    run.__name__ = run.__qualname__ = module_name(stage)
+    run.__doc__ = f"The stage {stage} of a pipeline run."
+    subflow = Flow(run, name=stage, flow_run_name="{run} " + stage, persist_result=False, validate_parameters=False)
+    # Stopping a flow's heartbeat takes a second. The pipeline has one, and they live and die together.
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        return subflow(run=drive.session.config.name, force=stage in drive.session.selection.force)

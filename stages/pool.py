@@ -181,10 +181,14 @@ class WorkerPool:
                     lost += list(pending.values()) + waiting
                     self._discard(executor)
                     return lost
-        except BaseException:
+        except Exception:
             for future in pending:
                 future.cancel()
             wait(pending, timeout=30)
+            raise
+        except BaseException:
+            # An interrupt does not wait for units to end: what they have not published is done again next time.
+            self.close()
             raise
         return []
 
@@ -194,7 +198,8 @@ class WorkerPool:
             executor, self._executor = self._executor, None
         if executor is not None:
             processes = list((executor._processes or {}).values())
-            executor.shutdown(wait=False, cancel_futures=True)
+            # Nothing is cancelled: ending the processes breaks whatever is pending, for whoever waits for it.
+            executor.shutdown(wait=False)
             for process in processes:
                 with contextlib.suppress(OSError, ValueError):
                     process.terminate()

@@ -71,11 +71,12 @@ class Session:
         except GateError as error:
             self.end("stopped", str(error))
             raise
-        except (KeyboardInterrupt, SystemExit):
-            self.end("interrupted")
-            raise
-        except BaseException as error:
+        except Exception as error:
             self.end("failed", f"{type(error).__name__}: {error}"[:2000])
+            raise
+        except BaseException:
+            # Signals, Prefect's own included, are no faults of the run.
+            self.end("interrupted")
             raise
         self.end("done")
 
@@ -118,7 +119,7 @@ class Session:
             )
         except BaseException as error:
             status = "stopped" if isinstance(error, GateError) else "failed"
-            if isinstance(error, KeyboardInterrupt | SystemExit):
+            if not isinstance(error, Exception):
                 status = "interrupted"
             self._note(name, status=status)
             raise

@@ -70,12 +70,12 @@ class PrefectBatches:
                 return Cancelled(message=f"{stage} was stopped before this batch began")
             try:
                 self.pool.run(list(remaining[number].values()), tick, watch, report)
-            except _StoppedError:
-                return Cancelled(message=f"{stage} was stopped")
             except BaseException as error:
+                if stop.is_set():
+                    return Cancelled(message=f"{stage} was stopped")
                 if not is_transient(error):
-                    stop.set()
                     errors.append(error)
+                    stop.set()
                 raise
             return None
 
@@ -111,8 +111,13 @@ class PrefectBatches:
                     if remaining[number] and not stop.is_set():
                         stop.set()
                         future.result()
-            except BaseException:
+            except BaseException as error:
                 stop.set()
+                if not isinstance(error, Exception):
+                    self.pool.close()
+                # Batches that have not begun end as Cancelled at once; left alone they would stay Pending for ever.
+                for future in futures:
+                    future.wait()
                 raise
         if errors:
             raise errors[0]
