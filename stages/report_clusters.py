@@ -99,7 +99,10 @@ def _places(
 
 
 def _least_similar(members: Any) -> Any:
-    ordered = members.sort(["similarity", "id", "stem", "row"])
+    """A few members of every cluster, each text once."""
+    ordered = members.sort(["similarity", "id", "stem", "row"]).unique(
+        ["keeper", "id"], keep="first", maintain_order=True
+    )
     return ordered.group_by("keeper", maintain_order=True).head(MEMBERS_SHOWN)
 
 

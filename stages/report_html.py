@@ -125,9 +125,8 @@ def facts(caption: str, rows: Iterable[tuple[str, Any]]) -> Html:
         for name, value in rows
         if value is not None
     ]
-    return (
-        element("table", element("caption", caption), element("tbody", *pairs), class_="facts") if pairs else Html("")
-    )
+    body = element("tbody", *pairs)
+    return element("table", element("caption", caption), body, class_="facts") if pairs else Html("")
 
 
 def _row(cells: Sequence[Any]) -> Html:
@@ -171,7 +170,7 @@ def script_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def excerpt(text: str, *, cut: bool = False) -> Html:
+def excerpt(text: Any, *, cut: bool = False) -> Html:
     """A passage of a document as it stands, in its own direction of writing."""
     return element("pre", text, "…" if cut else "", class_="excerpt", dir="auto")
 

@@ -223,10 +223,10 @@ def evaluation(data: ReportData) -> Html:
     pieces = [paragraph(note, class_="soft"), table("Held-out text", header, rows)]
     if data.evaluation["samples"]:
         pieces.append(element("h3", "Generated text"))
+        pieces.append(paragraph("Prompts are marked; a text without one began with nothing.", class_="soft"))
         for sample in data.evaluation["samples"]:
-            prompt = element("span", "Prompt: ", code(sample["prompt"]) if sample["prompt"] else "none")
-            pieces.append(paragraph(prompt, class_="place"))
-            pieces.append(excerpt(str(sample["text"])))
+            begun = element("mark", sample["prompt"]) if sample["prompt"] else ""
+            pieces.append(excerpt(join([begun, str(sample["text"])])))
     return join(pieces)
 
 

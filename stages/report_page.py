@@ -346,7 +346,9 @@ def samples(data: ReportData) -> Html:
     note = "Taken by the smallest ids, which are hashes of the texts: a fair sample, and the same one every time."
     pieces: list[Any] = [paragraph(note, class_="soft")]
     for reason in order:
-        note = f"{numbers.get(reason, 0):,} documents" + (f", {meanings[reason]}" if meanings.get(reason) else "")
+        number = numbers.get(reason, 0)
+        note = f"{number:,} {'document' if number == 1 else 'documents'}"
+        note += f", {meanings[reason]}" if meanings.get(reason) else ""
         title = element("summary", element("strong", reason), " – ", element("span", note, class_="soft"))
         shown = []
         for entry in data.samples[reason]:
