@@ -87,7 +87,7 @@ _PART_FIELDS: dict[str, type] = {"name": str, "path": str, "key": str, "rows": i
 
 def _is_relative(path: str) -> bool:
     """Whether a path names something below the place it is relative to, in the one way to write it."""
-    return bool(path) and all(piece not in ("", ".", "..") for piece in path.split("/"))
+    return path.isprintable() and all(piece not in ("", ".", "..") for piece in path.split("/"))
 
 
 @dataclass

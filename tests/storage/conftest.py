@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ def s3_url() -> Iterator[str]:
     from moto.server import ThreadedMotoServer
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.getLogger("werkzeug"), "disabled", True)  # a line a request, kept for every test
         # S3 decides a conditional write in one step; moto looks and writes in two, so its threads must take turns.
         turn = threading.Lock()
 

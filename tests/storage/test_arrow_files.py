@@ -87,7 +87,7 @@ def differently_made(table: pa.Table, cuts: list[int]) -> list[pa.Table]:
 
 @pytest.mark.parametrize("kind", ROWS)
 @pytest.mark.parametrize("form", ["parquet", "ipc"])
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_same_rows_give_the_same_bytes(kind: str, form: str, tmp_path: Path, data: st.DataObject) -> None:
     schema, row = ROWS[kind]

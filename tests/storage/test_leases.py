@@ -94,8 +94,8 @@ def test_renewing_keeps_a_lease(store: Store) -> None:
 
 
 def test_a_lease_renews_itself(store: Store) -> None:
-    with Lease(store, "stage-1", seconds=0.6) as lease:
-        time.sleep(1.5)
+    with Lease(store, "stage-1", seconds=0.45) as lease:
+        time.sleep(0.9)
         lease.check()
         assert holder_of(store, "stage-1") is not None
         assert "000001.renewed.json" in numbers(store)

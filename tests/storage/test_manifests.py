@@ -92,7 +92,7 @@ corruptions = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_any_one_corrupted_field_is_refused_or_harmless(data: st.DataObject) -> None:
     manifest = json.loads(json.dumps(built()))
