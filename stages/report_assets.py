@@ -70,7 +70,7 @@ tbody th, tfoot th { font-weight: 500; }
 tfoot th, tfoot td { font-weight: 600; border-bottom: 0; }
 th code, .facts th { white-space: nowrap; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.wide { min-width: 18rem; max-width: 34rem; overflow-wrap: anywhere; }
+.wide { min-width: 15rem; max-width: 34rem; overflow-wrap: anywhere; }
 .reasons { list-style: none; margin: 0; padding: 0; display: flex; flex-wrap: wrap; gap: .05rem .9rem; }
 .reasons b { font-weight: 600; font-variant-numeric: tabular-nums; }
 .adds { color: var(--soft); white-space: nowrap; }
@@ -88,8 +88,8 @@ summary::marker { color: var(--accent); }
 }
 .place { font-size: .86em; margin: .5rem 0 0; max-width: none; unicode-bidi: isolate; }
 mark { background: var(--mark); color: inherit; border-radius: 2px; }
-.graph text { text-anchor: middle; fill: var(--ink); } .graph .name { font-size: 12.5px; font-weight: 600; }
-.graph .fact { font-size: 10.5px; fill: var(--soft); } .graph .node { fill: var(--card); stroke: var(--line); }
+.graph text { text-anchor: middle; fill: var(--ink); } .graph .name { font-size: 10.5px; font-weight: 600; }
+.graph .fact { font-size: 10px; fill: var(--soft); } .graph .node { fill: var(--card); stroke: var(--line); }
 .graph .edge { fill: none; stroke: var(--soft); stroke-width: 1.2; }
 footer { margin-top: 3rem; color: var(--soft); font-size: .88em; }
 @media print {
@@ -97,7 +97,8 @@ footer { margin-top: 3rem; color: var(--soft); font-size: .88em; }
   body { max-width: none; padding: 0; font-size: 10.5pt; } nav, .numbers { display: none; }
   figure, tr, .tiles div, .excerpt { break-inside: avoid; } h2, h3, summary, .place { break-after: avoid; }
   h2 { margin-top: 1.6rem; } .excerpt { max-height: none; } .scroll { overflow: visible; }
-  table { font-size: 8.5pt; overflow-wrap: anywhere; } .graph { max-width: 100%; height: auto; }
+  table { font-size: 8pt; } .wide { min-width: 0; } td, th code { white-space: normal; }
+  .graph { max-width: 100%; height: auto; }
 }
 """
 

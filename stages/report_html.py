@@ -136,8 +136,12 @@ def _row(cells: Sequence[Any]) -> Html:
 
 def _cell(value: Any) -> Html:
     numeric = isinstance(value, int | float) or (isinstance(value, str) and bool(_NUMBER.fullmatch(value)))
-    return element("td", value, class_="number" if numeric else None)
+    long = isinstance(value, str) and len(value) > LONG_CELL and not value.startswith("<code>")
+    return element("td", value, class_="number" if numeric else "wide" if long else None)
 
+
+LONG_CELL = 40
+"""Characters from which a cell keeps some width when there is little room."""
 
 _NUMBER = re.compile(r"[-–+]|<?[-+]?[\d,.]+(e[-+]?\d+)?(%|[kMGT]| (bytes|[KMGT]iB|s|h \d+ min|min \d+ s))?")
 
@@ -192,7 +196,7 @@ _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 
 # ------------------------------------------------------------------------------------------------ the graph
 
-_WIDTH, _HEIGHT, _ACROSS, _DOWN = 104, 40, 132, 54
+_WIDTH, _HEIGHT, _ACROSS, _DOWN = 90, 38, 104, 50  # ten columns fit the page
 
 
 def graph(nodes: Mapping[str, tuple[str, Sequence[str]]]) -> Html:
@@ -248,7 +252,7 @@ def _edge(start: tuple[float, float], end: tuple[float, float]) -> Html:
     x2, y2 = end[0], end[1] + _HEIGHT / 2
     middle = x2 - (_ACROSS - _WIDTH) / 2
     bend = f"C{middle:g},{y1:g} {middle:g},{y2:g} {x2:g},{y2:g}"
-    return Html(f'<path class="edge" d="M{x1:g},{y1:g} H{middle - 6:g} {bend}"/>')
+    return Html(f'<path class="edge" d="M{x1:g},{y1:g} H{middle - 3:g} {bend}"/>')
 
 
 def _node(name: str, second: str, place: tuple[float, float]) -> Html:

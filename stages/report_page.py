@@ -31,6 +31,7 @@ from stages.report_html import (
 from stages.report_models import Occasion
 
 Row = Mapping[str, Any]
+REASONS_SHOWN = 8
 DECIDING = ("filter", "deduplicate", "select")
 
 
@@ -122,8 +123,13 @@ def funnel(data: ReportData) -> Html:
 
 def _reasons(*counts: Mapping[str, int]) -> Html:
     pairs = sorted((pair for some in counts for pair in some.items()), key=lambda pair: (-pair[1], pair[0]))
-    items = (element("li", name, " ", element("b", number)) for name, number in pairs)
-    return element("ul", *items, class_="reasons") if pairs else Html("")
+    items = [element("li", name, " ", element("b", number)) for name, number in pairs]
+    if len(items) <= REASONS_SHOWN + 1:
+        return element("ul", *items, class_="reasons wide") if items else Html("")
+    rest = sum(number for _, number in pairs[REASONS_SHOWN:])
+    more = element("summary", f"{len(items) - REASONS_SHOWN} more reasons ", element("b", rest))
+    first = element("ul", *items[:REASONS_SHOWN], class_="reasons wide")
+    return join([first, element("details", more, element("ul", *items[REASONS_SHOWN:], class_="reasons"))])
 
 
 # ------------------------------------------------------------------------------------------------ sources
