@@ -184,7 +184,8 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
         "status": "not decided yet",
         "stage": None,
         "reason": None,
-        **document, "id": identity.hex(),
+        **document,
+        "id": identity.hex(),
         "part": f"documents/{stem}",
         "row": row,
         "bytes": len(text.encode()),
@@ -301,6 +302,8 @@ def samples(outputs: Mapping[str, Output], number: int) -> dict[str, list[dict[s
         frame = pl.DataFrame(columns).with_columns(part=pl.lit(part.stem), row=pl.int_range(pl.len()))
         frame = frame.with_columns(reason=pl.coalesce(*stages, pl.lit("kept")))
         frames.append(frame.sort("id").group_by("reason", maintain_order=True).head(number))
+    if not frames:
+        return {}
     chosen = pl.concat(frames).sort("id").group_by("reason", maintain_order=True).head(number)
     found: dict[str, list[dict[str, Any]]] = {}
     for (stem,), rows in chosen.sort("part", "row").group_by("part", maintain_order=True):
