@@ -119,7 +119,7 @@ def funnel(rows: Sequence[Row]) -> Chart:
         }
         for name, values, role in series
     ]
-    last = steps[-1] if steps else {"kept": 0, "stage": "nothing"}
+    last: Row = steps[-1] if steps else {"kept": 0, "stage": "nothing"}
     says = f"Of {read:,} records read, {last['kept']:,} ({_share(last['kept'], read)}) are left after {last['stage']}."
     return _chart(
         traces,

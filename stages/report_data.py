@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stages import explain
+from stages.graph import ORDER
 from stages.report_clusters import largest_clusters, similarities
 from storage.outputs import Output
 
@@ -121,7 +122,7 @@ def gather(outputs: Mapping[str, Output], samples: int, *, check: Check = lambda
     check
         Called often; raises if the work must stop.
     """
-    ordered = {stage: outputs[stage] for stage in explain.ORDER if stage in outputs}
+    ordered = {stage: outputs[stage] for stage in ORDER if stage in outputs}
     rules = _rules(ordered["filter"], check)
     shown = _features_to_show(rules)
     return ReportData(
