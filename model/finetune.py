@@ -277,6 +277,7 @@ def finetune(job: Job) -> dict[str, Any]:
     ranks = start_ranks(job.resources)
     if ranks.count > 1:
         raise ValueError(f"fine-tuning runs in one process, resources.processes = {job.resources.processes}")
+    torch.manual_seed(config.seed)
     store = Store(job.output)
     tokenizer = load_tokenizer(job.tokenizer)
     end = end_token_id(tokenizer) if job.end_id is None else job.end_id

@@ -134,6 +134,8 @@ def pretrain(job: Job) -> dict[str, Any]:
     """
     training, resources = job.training, job.resources
     ranks = start_ranks(resources)
+    # Nothing draws from the global generator today, but its state stands in checkpoints and must not differ by chance.
+    torch.manual_seed(training.seed)
     check_sizes(job, ranks)
     store = Store(job.output)
     stream = TokenStream(job.train, job.vocabulary_size, job.end_id)
