@@ -19,6 +19,7 @@ import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
@@ -192,18 +193,12 @@ def _label(client: SyncPrefectClient, session: Session) -> None:
 
 
 def reconcile(client: SyncPrefectClient, workspace: str) -> list[UUID]:
-    """Set flow runs of this workspace whose process is dead, and their task runs, to Crashed; returns their ids."""
-    wanted = FlowRunFilter(
-        tags=FlowRunFilterTags(all_=["gristmill", workspace_tag(workspace)]),
-        state=FlowRunFilterState(
-            type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING])
-        ),
-    )
-    dead: list[FlowRun] = [
-        run
-        for run in client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.START_TIME_DESC, limit=_PAGE)
-        if is_dead(run.tags)
-    ]
+    """Set flow runs of this workspace whose process is dead, their subflows and task runs, to Crashed; returns ids."""
+    tagged = FlowRunFilterTags(all_=["gristmill", workspace_tag(workspace)])
+    dead = [run for run in _unfinished(client, tags=tagged) if is_dead(run.tags)]
+    if dead:
+        parents = FlowRunFilterParentFlowRunId(any_=[run.id for run in dead])
+        dead += _unfinished(client, parent_flow_run_id=parents)
     crashed: State[Any] = Crashed(message="The process of this run is gone; the next attempt found it so.")
     for run in dead:
         client.set_flow_run_state(run.id, crashed, force=True)
@@ -213,6 +208,14 @@ def reconcile(client: SyncPrefectClient, workspace: str) -> list[UUID]:
     if dead:
         get_run_logger().info("%s runs of a dead process are set to Crashed", len(dead))
     return [run.id for run in dead]
+
+
+def _unfinished(client: SyncPrefectClient, **wanted: Any) -> list[FlowRun]:
+    types = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=types))
+    return client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(state=state, **wanted), sort=FlowRunSort.START_TIME_DESC, limit=_PAGE
+    )
 
 
 def _task_runs(client: SyncPrefectClient, wanted: TaskRunFilter) -> list[TaskRun]:

@@ -110,7 +110,10 @@ class Starting:
         self._port = 0
 
     def begin(self) -> Starting:
-        """Use the user's server, or find ours, or start it; ServerError if another process never finishes starting."""
+        """Use the user's server, or find ours, or start it. PREFECT_API_URL is set, so Prefect may be imported.
+
+        Raises ServerError if another process never finishes starting one.
+        """
         if url := os.environ.get("PREFECT_API_URL"):
             set_environment(self.home)
             self.server = Server(url)
@@ -118,6 +121,7 @@ class Starting:
         set_environment(self.home)
         if (found := running(self.home)) is not None:
             self.server = found
+            os.environ["PREFECT_API_URL"] = found.api_url
             return self
         self._lock = _locked(self.home)
         try:
@@ -130,16 +134,18 @@ class Starting:
             raise
         if self.server is not None:
             self._unlock()
+        os.environ["PREFECT_API_URL"] = self.server.api_url if self.server is not None else _api_url(self._port)
         return self
 
     def wait(self) -> Server:
-        """The healthy server; PREFECT_API_URL is set for this process. ServerError if it does not come up."""
+        """The healthy server; ServerError if it does not come up."""
         if self.server is None:
             assert self._process is not None
             try:
                 self._await_health(self._process)
             except BaseException:
                 _end(self._process.pid)
+                del os.environ["PREFECT_API_URL"]
                 (self.home / STATE_FILE).unlink(missing_ok=True)
                 raise
             finally:
@@ -150,7 +156,6 @@ class Starting:
                 f"PREFECT_API_URL is {self.server.api_url}, but no Prefect server answers there: start it, "
                 "unset PREFECT_API_URL to use a local one, or run with --no-prefect"
             )
-        os.environ["PREFECT_API_URL"] = self.server.api_url
         return self.server
 
     def _await_health(self, process: subprocess.Popen[bytes]) -> None:
