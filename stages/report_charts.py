@@ -88,6 +88,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _counts(most: int) -> dict[str, Any]:
+    """How an axis of counts is labelled: whole numbers only."""
+    return {"tickformat": "~s"} if most > 10 else {"tickformat": "d", "dtick": 1}
+
+
 def _share(part: float, whole: float) -> str:
     return f"{part / whole:.1%}" if whole else "none"
 
@@ -127,7 +132,7 @@ def funnel(rows: Sequence[Row]) -> Chart:
         height=110 + 40 * len(steps),
         barmode="stack",
         yaxis={"autorange": "reversed", "automargin": True},
-        xaxis={"title": {"text": "documents"}, "tickformat": "~s"},
+        xaxis={"title": {"text": "documents"}, **_counts(read)},
     )
 
 
@@ -162,7 +167,7 @@ def shares_by_group(rows: Sequence[Row], key: str, what: str, most: int = 12) ->
         rows=[(n, row["documents"], row["selected"]) for n, row in zip(names, shown, strict=True)],
         barmode="stack",
         yaxis={"autorange": "reversed", "automargin": True, "type": "category"},
-        xaxis={"title": {"text": "documents"}, "tickformat": "~s"},
+        xaxis={"title": {"text": "documents"}, **_counts(max((row["documents"] for row in shown), default=0))},
     )
 
 
@@ -185,7 +190,10 @@ def lengths(histogram: Histogram) -> Chart:
         barmode="stack",
         bargap=0.04,
         xaxis={"title": {"text": "bytes of UTF-8"}, **_log_axis(histogram)},
-        yaxis={"title": {"text": "documents"}, "tickformat": "~s"},
+        yaxis={
+            "title": {"text": "documents"},
+            **_counts(max(map(sum, zip(*histogram.counts.values(), strict=True)), default=0)),
+        },
     )
 
 
@@ -347,7 +355,7 @@ def similarity_histogram(counts: Sequence[int], threshold: float) -> Chart:
         showlegend=False,
         bargap=0.04,
         xaxis={"title": {"text": "similarity to the keeper"}, "range": [min(threshold, first * width), 1.0]},
-        yaxis={"title": {"text": "documents"}, "tickformat": "~s"},
+        yaxis={"title": {"text": "documents"}, **_counts(max(counts, default=0))},
     )
 
 
