@@ -354,13 +354,13 @@ def going_on(data: ReportData, occasion: Occasion) -> Html:
     run = shlex.quote(occasion.run)
     rows: list[tuple[str, Any]] = [(f"gristmill status {run}{where}", "how every stage of the run stands")]
     if document:
-        rows.append((f"gristmill why {document}{where}", "all evidence and the decision on one document"))
+        rows.append((f"gristmill why {document} --run {run}{where}", "all evidence and the decision on one document"))
     if busiest is not None and busiest["hits"]:
         change = f"--set filter.rules.{busiest['name']}.enabled=false"
         rows.append((f"gristmill plan CONFIG {change}", "what would be done anew without the busiest rule"))
         rows.append((f"gristmill run CONFIG {change}", "filter and what follows, nothing before it"))
     if data.training:
-        rows.append((f"gristmill generate {shlex.quote('Return the ')}{where}", "text from the trained model"))
+        rows.append((f"gristmill generate {shlex.quote('Return the ')} --run {run}{where}", "text from the trained model"))
         rows.append(("gristmill run CONFIG --set pretrain.training.steps=…", "a longer training, on the same tokens"))
     rows.append((f"gristmill verify {run}{where}", "digests and sums of everything on disk"))
     rows.append((f"gristmill gc{where}", "what no run needs any more is removed"))
