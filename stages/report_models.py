@@ -360,7 +360,9 @@ def going_on(data: ReportData, occasion: Occasion) -> Html:
         rows.append((f"gristmill plan CONFIG {change}", "what would be done anew without the busiest rule"))
         rows.append((f"gristmill run CONFIG {change}", "filter and what follows, nothing before it"))
     if data.training:
-        rows.append((f"gristmill generate {shlex.quote('Return the ')} --run {run}{where}", "text from the trained model"))
+        rows.append(
+            (f"gristmill generate {shlex.quote('Return the ')} --run {run}{where}", "text from the trained model")
+        )
         rows.append(("gristmill run CONFIG --set pretrain.training.steps=…", "a longer training, on the same tokens"))
     rows.append((f"gristmill verify {run}{where}", "digests and sums of everything on disk"))
     rows.append((f"gristmill gc{where}", "what no run needs any more is removed"))
