@@ -61,7 +61,8 @@ class Pretrain(Stage[PretrainConfig]):
         lines = write_metrics(writer)
         steps = [line for line in lines if "loss" in line]
         seconds = sum(line.get("seconds", 0.0) for line in steps)
-        rate = sum(line.get("tokens", 0) for line in steps) / seconds if seconds else 0.0
+        # `tokens` counts from the start of the training.
+        rate = steps[-1]["tokens"] / seconds if seconds else 0.0
         writer.json("result/training", result)
         writer.json("about/speed", {"seconds": round(seconds, 3), "tokens_per_second": round(rate, 1)})
         writer.notes["numerics"] = manifest.get("numerics", {})

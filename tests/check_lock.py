@@ -36,7 +36,11 @@ def installed() -> dict[str, str]:
 def main() -> int:
     """Compare, print, and say by the exit code whether they agree."""
     want, have = locked(), installed()
-    wrong = [f"{name}: locked {want[name]}, installed {have.get(name, 'nothing')}" for name in want if have.get(name) != want[name]]
+    wrong = [
+        f"{name}: locked {version}, installed {have.get(name, 'nothing')}"
+        for name, version in want.items()
+        if have.get(name) != version
+    ]
     extra = sorted(name for name in have if name not in want and not PLATFORM_ONLY.fullmatch(name))
     for line in wrong:
         print(line)
