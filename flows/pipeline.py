@@ -7,7 +7,7 @@ from typing import Literal
 from prefect import flow
 
 from flows.driving import Drive, driving, enter_flow, read_config, reference
-from flows.stages import run_inline
+from flows.stage_flows import run_inline
 from stages import explain
 from stages.config import RunConfig
 from stages.plan import Selection

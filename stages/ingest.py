@@ -17,7 +17,6 @@ from storage.manifests import ManifestError
 from storage.outputs import PartWriter, Receipt
 from storage.schemas import DOCUMENTS, ID_INDEX, LEDGER, QUARANTINE
 
-
 _CHOOSING = ("path", "include", "exclude", "packages", "exclude_packages", "max_bytes")
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from storage.outputs import PartWriter
-
 from stages.base import Inputs
-
+from storage.outputs import PartWriter
 
 EMPTIED = "empty after cuts"
 """Why a selected document is in no shard and no export: all of its text was cut."""

@@ -1,4 +1,4 @@
-"""One thin flow a stage, each a deployment of its own: `flows/stages.py:ingest`, … `flows/stages.py:export_corpus`.
+"""One thin flow a stage, each a deployment of its own: `flows.stage_flows.ingest`, … `flows.stage_flows.export_corpus`.
 
 Run by itself, such a flow works on its stage only: what the stage reads must be complete. The pipeline chains the same
 work as inline subflows. Flows are made when asked for, since drawing the form of one takes a tenth of a second.
