@@ -338,18 +338,21 @@ def _description(where: Where) -> str:
 def _nearest(where: Where) -> str:
     section, wrong = _class_at(where[:-1]), str(where[-1])
     here = [field.name for field in dataclasses.fields(section)] if section else []
-    near = difflib.get_close_matches(wrong.replace("-", "_"), here, 1, 0.6)
-    if near:
-        return f"; did you mean {dotted((*where[:-1], near[0]))}?"
-    elsewhere = [path for path, _ in _paths(RunConfig, ())]
-    same = [path for path in elsewhere if path[-1] == wrong]
-    if not same:
-        names = difflib.get_close_matches(wrong, sorted({str(path[-1]) for path in elsewhere}), 1, 0.75)
-        same = [path for path in elsewhere if names and path[-1] == names[0]]
-    # Of several settings of that name, those nearest to where it was written come first.
-    same.sort(key=lambda path: -sum(1 for a, b in zip(path, where, strict=False) if a == b))
-    hint = f"; did you mean {' or '.join(dotted(path) for path in same[:2])}?" if same else ""
-    return f"{hint}\n      Settings here: {', '.join(here)}" if here else hint
+    paths = list(_paths(RunConfig, ()))
+    # Of several settings of one name, those nearest to where it was written come first.
+    paths.sort(key=lambda path: -sum(1 for a, b in zip(path, where, strict=False) if a == b))
+    found: list[str] = []
+    everywhere = [str(path[-1]) for path in paths]
+    for names, cutoff in ((here, 0.85), (everywhere, 1.0), (here, 0.6), (everywhere, 0.75)):
+        near = difflib.get_close_matches(wrong.replace("-", "_"), sorted(set(names)), 1, cutoff)
+        if near and names is here:
+            found = [dotted((*where[:-1], near[0]))]
+        elif near:
+            found = [dotted(path) for path in paths if path[-1] == near[0]][:2]
+        if found:
+            break
+    hint = f"; did you mean {' or '.join(found)}?" if found else ""
+    return hint if len(found) == 1 or not here else f"{hint}\n      Settings here: {', '.join(here)}"
 
 
 def _hints(section: type[Any]) -> dict[str, Any]:
@@ -380,10 +383,11 @@ def _class_at(where: Where) -> type[Any] | None:
     return here
 
 
-def _paths(section: type[Any], before: Where) -> Iterator[tuple[Where, type[Any]]]:
+def _paths(section: type[Any], before: Where) -> Iterator[Where]:
+    """The paths of all settings below a section; 0 stands for any item of a list."""
     for field in dataclasses.fields(section):
         path = (*before, field.name)
-        yield path, section
+        yield path
         inner, listed = _class_in(_hints(section)[field.name])
         if inner is not None:
             yield from _paths(inner, (*path, 0) if listed else path)
