@@ -137,7 +137,11 @@ def resolve_rules(config: FilterConfig) -> tuple[Rule, ...]:
         if name in rules:
             changes = {field.name: getattr(override, field.name) for field in fields(override)}
             enabled = changes.pop("enabled")
-            rules[name] = replace(rules[name], **{key: value for key, value in changes.items() if value is not None})
+            changes = {key: value for key, value in changes.items() if value is not None}
+            rules[name] = replace(rules[name], **changes)
+            if changes and "reason" not in changes:  # the preset's words hold its own numbers
+                rule = rules[name]
+                rules[name] = replace(rule, reason=f"{rule.feature} {rule.comparison} {rule.threshold}")
             _check(rules[name])
             if not enabled:
                 del rules[name]

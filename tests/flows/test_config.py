@@ -138,8 +138,8 @@ def test_a_missing_file_has_a_near_match(tmp_path: Path, monkeypatch: pytest.Mon
     ("text", "value"),
     [
         ("1e-3", 1e-3), ("3.0e-3", 3e-3), ("10_000", 10_000), ("0x10", 16), ("010", 10), (".5", 0.5), ("-3", -3),
-        ("no", "no"), ("on", "on"), ("true", True), ("null", None), ("~", None), ("", None), ("2024-01-01", "2024-01-01"),
-        ("1:30", "1:30"), ("'5'", "5"), ("1.2.3", "1.2.3"), ("e5", "e5"), ("[a, 1]", ["a", 1]),
+        ("no", "no"), ("on", "on"), ("true", True), ("null", None), ("~", None), ("", None),
+        ("2024-01-01", "2024-01-01"),        ("1:30", "1:30"), ("'5'", "5"), ("1.2.3", "1.2.3"), ("e5", "e5"), ("[a, 1]", ["a", 1]),
     ],
 )  # fmt: skip
 def test_plain_values_are_those_of_yaml_1_2(text: str, value: Any) -> None:
@@ -148,9 +148,7 @@ def test_plain_values_are_those_of_yaml_1_2(text: str, value: Any) -> None:
 
 def test_anchors_and_merges_work(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text(
-        "ingest:\n  sources:\n    - &one {name: a, kind: jsonl, path: x}\n    - {<<: *one, name: b}\n"
-    )
+    path.write_text("ingest:\n  sources:\n    - &one {name: a, kind: jsonl, path: x}\n    - {<<: *one, name: b}\n")
     assert [(s.name, s.path) for s in load_config(path).ingest.sources] == [("a", "x"), ("b", "x")]
 
 

@@ -1,4 +1,4 @@
-"""One Prefect server a workspace: shared by runs that start at once, found again, replaced when dead, ended on request."""
+"""One Prefect server a workspace: shared by runs that start at once, replaced when dead, ended on request."""
 
 from __future__ import annotations
 
@@ -101,9 +101,7 @@ def test_a_state_file_of_another_process_is_not_believed(workspace: Path) -> Non
     assert psutil.pid_exists(os.getpid())
 
 
-def test_the_home_lies_in_a_local_workspace_or_a_state_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_home_lies_in_a_local_workspace_or_a_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_HOME", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     assert server.home_of(str(tmp_path / "w")) == tmp_path / "w/.prefect"

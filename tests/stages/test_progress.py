@@ -110,9 +110,14 @@ def test_an_error_leaves_the_running_stage_stopped() -> None:
 
     console = Console(file=io.StringIO(), force_terminal=True, width=140)
     reporter = LiveProgress(["ingest"], [], console)
-    with pytest.raises(RuntimeError), reporter:
-        reporter.started("ingest", 1, 0, 0, 0)
-        raise RuntimeError
+
+    def run() -> None:
+        with reporter:
+            reporter.started("ingest", 1, 0, 0, 0)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run()
     assert reporter.stages["ingest"].state == "stopped"
 
 
