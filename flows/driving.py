@@ -105,6 +105,7 @@ class Drive:
 
     def __init__(self, session: Session, pool: WorkerPool, reporter: Reporter) -> None:
         self.session = session
+        self.plan = session.plan()
         self.reporter = reporter
         self.progress = PrefectProgress(reporter)
         self.batches = PrefectBatches(pool, session.config.how.retries)

@@ -59,7 +59,7 @@ def pipeline(
     settings = read_config(config, config_file, overrides or [])
     selection = Selection(from_stage, until_stage, only_stage, tuple(force or ()))
     with driving(settings, selection) as drive:
-        publish_plan(drive.session.plan())
+        publish_plan(drive.plan)
         made = {}
         for stage in drive.session.selected():
             if is_complete(drive, stage):

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from stages.graph import ORDER
 from stages.plan import PlanRow
 from stages.progress import readable_bytes, readable_seconds
 from storage.garbage import Garbage
@@ -130,7 +131,9 @@ def run(record: Mapping[str, Any]) -> None:
     console = _console()
     console.print(f"[bold]Run {escape(record['name'])}[/]: {_state(record['status'])}")
     table = _table("stage", "status", "output", "time>")
-    for stage, entry in record["stages"].items():
+    entries = record["stages"]
+    for stage in sorted(entries, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
+        entry = entries[stage]
         took = readable_seconds(entry["seconds"]) if entry.get("seconds") is not None else ""
         table.add_row(stage, _state(str(entry.get("status", ""))), str(entry.get("output", "")), took)
     console.print(table)

@@ -42,7 +42,6 @@ def stage_flow(stage: str) -> StageFlow:
         settings = read_config(config, config_file, overrides or [])
         selection = Selection(only=stage, force=(stage,) if force else ())
         with driving(settings, selection) as drive:
-            drive.session.plan()
             return reference(drive.run(stage))
 
     run.__name__ = run.__qualname__ = module_name(stage)

@@ -56,6 +56,10 @@ class Session:
             provenance.git(),
             provenance.software(),
         )
+        # What is complete already and not asked for belongs to the run too: its record says what it was made of.
+        for name in self.outputs.keys() - set(self.selected()):
+            output = self.outputs[name]
+            self._note(name, status="done", output=output.name, digest=output.digest)
 
     def end(self, status: str, message: str = "") -> None:
         """Close the attempt in the run record."""
@@ -129,8 +133,8 @@ class Session:
             status="done",
             output=result.output.name,
             digest=result.output.digest,
-            seconds=round(result.seconds, 3),
             worked=result.worked,
+            **({"seconds": round(result.seconds, 3)} if result.worked else {}),
         )
         return result
 

@@ -139,7 +139,8 @@ def test_a_missing_file_has_a_near_match(tmp_path: Path, monkeypatch: pytest.Mon
     [
         ("1e-3", 1e-3), ("3.0e-3", 3e-3), ("10_000", 10_000), ("0x10", 16), ("010", 10), (".5", 0.5), ("-3", -3),
         ("no", "no"), ("on", "on"), ("true", True), ("null", None), ("~", None), ("", None),
-        ("2024-01-01", "2024-01-01"),        ("1:30", "1:30"), ("'5'", "5"), ("1.2.3", "1.2.3"), ("e5", "e5"), ("[a, 1]", ["a", 1]),
+        ("2024-01-01", "2024-01-01"), ("1:30", "1:30"), ("'5'", "5"), ("1.2.3", "1.2.3"), ("e5", "e5"),
+        ("[a, 1]", ["a", 1]),
     ],
 )  # fmt: skip
 def test_plain_values_are_those_of_yaml_1_2(text: str, value: Any) -> None:
