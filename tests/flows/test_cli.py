@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 import pytest
 
+from flows.cli import main
 from tests.flows.conftest import clean_environment
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -67,18 +69,31 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def call(finished: Path) -> Call:
-    """Call the command line in the finished run's folder."""
+def call(finished: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Call the command line in the finished run's folder: in this process what only looks, which is faster."""
+    for name in [name for name in os.environ if name.startswith(("PREFECT_", "GRISTMILL_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(finished)
+
+    def here(arguments: tuple[str, ...]) -> int:
+        with pytest.raises(SystemExit) as left, mock.patch.object(sys, "argv", ["gristmill", *arguments]):
+            main()
+        return int(left.value.code or 0)
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", MAIN, *arguments],
-            env=clean_environment(**environment),
-            cwd=finished,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        if arguments[0] == "run":
+            return subprocess.run(
+                [sys.executable, "-c", MAIN, *arguments],
+                env=clean_environment(**environment),
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+        capfd.readouterr()
+        with mock.patch.dict(os.environ, environment):
+            code = here(arguments)
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, code, out, err)
 
     return run
 
@@ -131,13 +146,13 @@ def test_a_finished_run_does_nothing_says_so_and_imports_no_prefect(finished: Pa
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["run", "none.yaml"], 2, "there is no configuration file none.yaml; did you mean run.yaml?"),
-        (["run", "run.yaml", "--set", "filter.presetz=[]"], 2, "did you mean filter.presets?"),
+        (["plan", "none.yaml"], 2, "there is no configuration file none.yaml; did you mean run.yaml?"),
+        (["plan", "run.yaml", "--set", "filter.presetz=[]"], 2, "did you mean filter.presets?"),
         (["plan", "run.yaml", "--workers", "-1"], 2, "--workers"),
         (["plan", "run.yaml", "--only", "fliter"], 2, "did you mean 'filter'?"),
         (["plan", "run.yaml", "--only", "pretrain"], 2, "is switched off in this configuration"),
         (["plan", "run.yaml", "--only", "filter", "--from", "ingest"], 2, "--only cannot be given together"),
-        (["run", "run.yaml", "--force", "nothing"], 2, "there is no stage 'nothing'"),
+        (["plan", "run.yaml", "--force", "nothing"], 2, "there is no stage 'nothing'"),
         (["frobnicate"], 2, "frobnicate"),
         (["status", "smal"], 2, "there is no run 'smal'"),
         (["show", "fliter"], 2, "did you mean 'filter'?"),

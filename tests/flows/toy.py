@@ -1,7 +1,7 @@
 """A stage of thirty tiny units in place of ingest, run through the pipeline flow in a process of its own.
 
 `python -m tests.flows.toy WORKSPACE MODE` with MODE one of: good, flaky (one unit fails once with an I/O error), bad
-(one unit has bad data), slow (units take a second), gate (the numbers are absurd).
+(one unit has bad data), slow (units take half a second), gate (the numbers are absurd).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from corpus.config import IngestConfig, SourceConfig
 from stages.base import Context, GateError, Inputs, Resources, Stage, StageError, Unit
@@ -37,7 +38,7 @@ class Toy(Stage[Any]):
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         number = int(unit.payload["n"])
         if self.mode == "slow":
-            time.sleep(1.0)
+            time.sleep(0.5)
         if self.mode == "bad" and number == 7:
             raise StageError("unit 7 holds bad data")
         if self.mode == "flaky" and number == 11:
@@ -74,12 +75,11 @@ def main(workspace: str, mode: str) -> int:
 
     server.set_environment(Path(workspace) / ".prefect")
     import stages.session
-
-    stages.session.make_stages = toy_stages  # type: ignore[assignment]
     from flows.pipeline import pipeline
 
     try:
-        print(json.dumps(pipeline(config=config(workspace, mode))))
+        with mock.patch.object(stages.session, "make_stages", toy_stages):
+            print(json.dumps(pipeline(config=config(workspace, mode))))
     except GateError as error:
         print(f"gate: {error}")
         return 3
