@@ -46,9 +46,8 @@ def _end_children() -> None:
     import psutil
 
     children = psutil.Process().children(recursive=True)
-    server = {c.pid for c in children if "prefect" in c.name() or _serves(c)}
     for child in children:
-        if child.pid not in server:
+        if not _serves(child):
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
 
@@ -103,6 +102,8 @@ def follow(session: Session, rows: Sequence[PlanRow], *, prefect: bool) -> Mappi
 def _under_prefect(session: Session, reporter: Any) -> Mapping[str, Output]:
     from flows import server
 
+    if os.environ.get("GRISTMILL_DEBUG"):
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
     starting = server.Starting(session.config.workspace).begin()
     if starting.server is None:
         print("Starting the local Prefect server …", file=sys.stderr, flush=True)

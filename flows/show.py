@@ -59,6 +59,8 @@ def summary(found: Mapping[str, Any]) -> None:
         console.print("\n[bold]Funnel[/]")
         table = _table("stage", "read>", "kept>", "dropped>", "quarantined>", "by")
         for row in found["funnel"]:
+            if not row["read"]:
+                continue  # the report reads no documents
             reasons = {**row["dropped"], **row["quarantined"]}
             ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
             table.add_row(

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +102,7 @@ class WorkerPool:
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._executor: ProcessPoolExecutor | None = None
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="worker-start")
         self._lock = threading.Lock()
 
     def _processes(self) -> ProcessPoolExecutor:
@@ -166,7 +167,8 @@ class WorkerPool:
                 while waiting and len(pending) < 2 * self.workers:
                     order = waiting.pop()
                     try:
-                        pending[executor.submit(execute, order)] = order
+                        # In a thread of its own: an interrupt of this one would leave a process half started.
+                        pending[self._starter.submit(executor.submit, execute, order).result()] = order
                     except BrokenProcessPool:
                         lost.append(order)
                 finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -197,9 +199,10 @@ class WorkerPool:
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None:
-            processes = list((executor._processes or {}).values())
+            known = executor._processes or {}
             # Nothing is cancelled: ending the processes breaks whatever is pending, for whoever waits for it.
             executor.shutdown(wait=False)
+            processes = list(known.values())
             for process in processes:
                 with contextlib.suppress(OSError, ValueError):
                     process.terminate()

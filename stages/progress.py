@@ -237,12 +237,11 @@ class LiveProgress(Progress):
         from rich.text import Text
 
         styles = {"running": "bold cyan", "done": "green", "done before": "dim green", "stopped": "bold red"}
-        grid = Table.grid(padding=(0, 1))
-        grid.add_column(width=14)
-        grid.add_column(width=11)
-        grid.add_column(width=16)
-        grid.add_column(width=8, justify="right")
-        grid.add_column(overflow="ellipsis", no_wrap=True)
+        grid = Table.grid(padding=(0, 1), expand=True)
+        for width in (14, 11, 16):
+            grid.add_column(min_width=width, max_width=width, no_wrap=True)
+        grid.add_column(min_width=8, justify="right", no_wrap=True)
+        grid.add_column(ratio=1, overflow="ellipsis", no_wrap=True)
         now = time.monotonic()
         with self._lock:
             for progress in self.stages.values():
