@@ -120,7 +120,7 @@ class RunConfig:
     tokenize: TokenizeConfig | None = setting("Token shards.", default_factory=TokenizeConfig)
     pretrain: PretrainConfig | None = setting("Pretraining.", default_factory=PretrainConfig)
     evaluate: EvaluateStageConfig | None = setting("Evaluation.", default_factory=EvaluateStageConfig)
-    finetune: FinetuneStageConfig | None = setting("Fine-tuning.", default_factory=FinetuneStageConfig)
+    finetune: FinetuneStageConfig | None = setting("Fine-tuning; it needs labels, so it is run where asked for.", None)
     release: ReleaseConfig | None = setting("Release folder.", default_factory=ReleaseConfig)
     report: ReportConfig | None = setting("HTML report.", default_factory=ReportConfig)
     how: Resources = setting(

@@ -20,15 +20,23 @@ EXCERPT = 600
 
 
 def outputs_of(store: Store, record: Mapping[str, Any]) -> dict[str, Output]:
-    """The complete outputs a run record names, by stage, in the order of the graph."""
-    found = {}
+    """The complete outputs a run record names, by stage, in the order of the graph, that belong together.
+
+    After a run that ended early (`--until`, a gate, a failure) the record still names later outputs of the attempt
+    before. Those were made from other inputs than the ones named now, and are left out.
+    """
+    found: dict[str, Output] = {}
     for stage in ORDER:
         name = record.get("stages", {}).get(stage, {}).get("output")
-        if name:
-            try:
-                found[stage] = Output.open(store, output_folder(stage, str(name)))
-            except FileNotFoundError:
-                continue
+        if not name:
+            continue
+        try:
+            output = Output.open(store, output_folder(stage, str(name)))
+        except FileNotFoundError:
+            continue
+        inputs = output.manifest["inputs"]
+        if all(other in found and found[other].digest == entry["digest"] for other, entry in inputs.items()):
+            found[stage] = output
     return found
 
 
