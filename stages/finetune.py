@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from stages.base import Context, Inputs, Stage, StageError, Unit
@@ -16,6 +17,7 @@ from stages.config import FinetuneStageConfig, RunConfig
 from stages.jobs import adopt_checkpoint, run_job, write_metrics
 from stages.pretrain import checkpoint_folder
 from stages.selected import selected_part
+from storage.filesystem import Store
 from storage.fingerprint import canonical
 from storage.outputs import PartWriter, Receipt
 
@@ -56,9 +58,7 @@ class Finetune(Stage[FinetuneStageConfig]):
         files = {}
         for split, table in self._labelled(inputs).items():
             part = writer.parquet(f"data/{split}", table.select(schema.names), schema)
-            files[split] = str(
-                writer.store.local(part.path) if writer.store.is_local else _copy(writer, part.path, context)
-            )
+            files[split] = str(_local(writer.store, part.path, context))
             if not table.num_rows:
                 raise StageError(
                     f"finetune: there are no labelled documents to {split} with: look at finetune.label "
@@ -151,9 +151,11 @@ def _share(value: bytes) -> float:
     return int.from_bytes(hashlib.blake2b(b"finetune" + value, digest_size=8).digest()) / 2**64
 
 
-def _copy(writer: PartWriter, path: str, context: Context) -> Any:
-    target = context.scratch / "cache" / path
-    writer.store.fetch(path, target)
+def _local(store: Store, path: str, context: Context) -> Path:
+    if store.is_local:
+        return store.local(path)
+    target = context.scratch / f"job-{context.attempt}" / path.rpartition("/")[2]
+    store.fetch(path, target)
     return target
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -63,9 +64,7 @@ def run_job(module: str, job: Mapping[str, Any], writer: PartWriter, context: Co
         raise
     writer.bytes("about/log", log.read_bytes(), f"-{context.attempt}.txt")
     result = store.read_json(f"{writer.folder}/final.json")
-    file.unlink()
-    log.unlink()
-    folder.rmdir()
+    shutil.rmtree(folder)
     return dict(result)
 
 

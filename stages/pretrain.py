@@ -7,12 +7,11 @@ the output's `checkpoints/`.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from stages.base import Context, Inputs, Stage, StageError, Unit
 from stages.config import PretrainConfig, RunConfig
 from stages.jobs import adopt_checkpoint, run_job, write_metrics
-from storage.outputs import PartWriter, Receipt
+from storage.outputs import Output, PartWriter, Receipt
 
 
 class Pretrain(Stage[PretrainConfig]):
@@ -76,8 +75,6 @@ def make(config: RunConfig) -> Pretrain:
     return Pretrain(config.pretrain)
 
 
-def checkpoint_folder(output: Any) -> str:
+def checkpoint_folder(output: Output) -> str:
     """Where a training's last checkpoint lies on this machine; of remote stores a copy is made."""
-    paths = [output.local_file(part) for part in output.parts("checkpoint")]
-    paths.append(output.local_file("about/checkpoint"))
-    return str(paths[0].parent)
+    return str(output.local_folder([*output.parts("checkpoint"), output.part("about/checkpoint")]))

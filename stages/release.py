@@ -1,7 +1,7 @@
 """release: the models as folders that `transformers` loads, with a card that says what they were made from.
 
 Parts: `model/*` (the language model) and, if there was fine-tuning, `classifier/*`; `result/release` says how far the
-logits of the written folders are from those of the checkpoints.
+logits of the written folders are from those of the checkpoints, `about/provenance` which code and packages wrote them.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Release(Stage[ReleaseConfig]):
                 for file in sorted(target.iterdir()):
                     writer.file(f"{kind}/{file.stem}", file)
         writer.json("result/release", reports)
+        # Beside the card, not on it: what the models are does not change with the commit they were packed at.
+        writer.json("about/provenance", {"git": provenance.git(), "software": provenance.software()})
         writer.count(read=len(sources), kept=len(sources))
 
     def _card(self, kind: str, inputs: Inputs) -> dict[str, Any]:
@@ -80,7 +82,6 @@ class Release(Stage[ReleaseConfig]):
             "losses": inputs["pretrain"].read_json("result/training")["losses"],
             "scores": scores,
             "lineage": {stage: _line(inputs[stage]) for stage in self.needs},
-            "software": {"git revision": provenance.git().get("revision", "unknown"), **provenance.software()},
         }
 
 

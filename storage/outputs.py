@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from storage import arrow_files, manifests
 from storage.filesystem import Store, digest_stream, json_bytes
+from storage.fingerprint import hash_of
 from storage.manifests import Counts, ManifestError, Part
 
 OUTPUTS = "outputs"
@@ -108,10 +109,29 @@ class Output:
         if self.store.is_local:
             return self.store.local(found.path)
         # Under its digest: the same path may hold other bytes once the workspace was cleared and filled again.
-        digest = found.digest.partition(":")[2]
-        target = self.store.scratch() / "cache" / digest / PurePosixPath(found.path).name
-        if not (target.exists() and target.stat().st_size == found.bytes):
-            self.store.fetch(found.path, target)
+        return self._fetch(found, found.digest.partition(":")[2])
+
+    def local_folder(self, parts: Sequence[Part]) -> Path:
+        """A folder on this machine's disk that holds these parts under their file names, as a checkpoint is read.
+
+        Raises
+        ------
+        ValueError
+            If they lie in several folders of the store.
+        """
+        folders = {PurePosixPath(part.path).parent for part in parts}
+        if len(folders) != 1:
+            raise ValueError(f"{self.folder}: these parts do not lie in one folder: {[part.path for part in parts]}")
+        if self.store.is_local:
+            return self.store.local(str(folders.pop()))
+        name = hash_of([part.digest for part in parts])
+        copies = [self._fetch(part, name) for part in parts]
+        return copies[0].parent
+
+    def _fetch(self, part: Part, folder: str) -> Path:
+        target = self.store.scratch() / "cache" / folder / PurePosixPath(part.path).name
+        if not (target.exists() and target.stat().st_size == part.bytes):
+            self.store.fetch(part.path, target)
         return target
 
     def problems(self, *, digests: bool = False) -> list[str]:
