@@ -14,7 +14,7 @@ from stages import provenance
 from stages.base import Context, Inputs, Stage, Unit
 from stages.config import ReleaseConfig, RunConfig
 from stages.pretrain import checkpoint_folder
-from storage.outputs import Output, PartWriter, Receipt
+from storage.outputs import PartWriter, Receipt
 
 
 class Release(Stage[ReleaseConfig]):
@@ -81,12 +81,8 @@ class Release(Stage[ReleaseConfig]):
             },
             "losses": inputs["pretrain"].read_json("result/training")["losses"],
             "scores": scores,
-            "lineage": {stage: _line(inputs[stage]) for stage in self.needs},
+            "lineage: content digests": {stage: inputs[stage].digest for stage in self.needs},
         }
-
-
-def _line(output: Output) -> str:
-    return f"{output.name}, content {output.digest}"
 
 
 def _restore(config: ReleaseConfig, finetuned: bool) -> Release:
