@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from storage.outputs import PartWriter
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run_job(module: str, job: Mapping[str, Any], writer: PartWriter, context: Context) -> dict[str, Any]:
-    """Run `python -m <module> job.json`, or under torchrun if more than one rank is wanted, to its end.
+def run_job(
+    module: str, job: Mapping[str, Any], writer: PartWriter, context: Context, *, ranks: int = 1
+) -> dict[str, Any]:
+    """Run `python -m <module> job.json`, or under torchrun for more than one rank, to its end.
 
     The job gets `output` (the stage's output folder, where checkpoints and metrics of earlier attempts lie),
     `attempt` and `resources`.
@@ -43,18 +45,18 @@ def run_job(module: str, job: Mapping[str, Any], writer: PartWriter, context: Co
     folder = context.scratch / f"job-{context.attempt}"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{module.rpartition('.')[2]}.json"
-    resources = context.resources.training
+    resources = replace(context.resources.training, processes=ranks)
     values = {**job, "resources": asdict(resources), "output": output, "attempt": context.attempt}
     file.write_text(json.dumps(values, indent=1, sort_keys=True))
     log = file.with_suffix(".log")
     follower = _Follower(store, writer.folder, context)
     try:
         run_child(
-            _command(module, file, resources.processes),
+            _command(module, file, ranks),
             log,
             check=context.check,
             poll=follower.look,
-            environment=_environment(resources.threads, resources.processes),
+            environment=_environment(resources.threads, ranks),
         )
     except ChildFailedError as error:
         if error.code == 2:

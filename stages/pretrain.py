@@ -55,6 +55,7 @@ class Pretrain(Stage[PretrainConfig]):
             },
             writer,
             context,
+            ranks=context.resources.training.processes,
         )
         manifest = adopt_checkpoint(writer, result.pop("checkpoint"))
         lines = write_metrics(writer)
