@@ -1,0 +1,117 @@
+"""How fast do JSON lines become document parts? `corpus` beside a plain loop and Polars, which do less.
+
+One .jsonl.gz file to Parquet (zstd 3). Polars uses all cores, the others one thread (pyarrow's writer aside).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pyarrow as pa
+
+from benchmarks.documents import amounts, load_texts, save_documents, write_json_lines
+from benchmarks.timing import Benchmark, Result, Work, main
+from corpus.config import IngestConfig, NormaliseConfig, SourceConfig
+
+Convert = Callable[[Path, Path], None]
+
+
+def prepare(documents: pa.Table, folder: Path) -> None:
+    """One gzipped file of JSON lines, and a small one to warm up with."""
+    save_documents(documents, folder)
+    for name, some in (("input", documents), ("warm", documents.slice(0, 100))):
+        (folder / name).mkdir()
+        file = folder / name / "all.jsonl.gz"
+        write_json_lines(some.column("text").to_pylist(), some.column("uri").to_pylist(), file)
+
+
+def peer(folder: Path, convert: Convert) -> Work:
+    """Turns the small file into Parquet, then, on the clock, the large one."""
+    total = amounts(load_texts(folder))
+    warm, output = Path(mkdtemp(dir=folder)), Path(mkdtemp(dir=folder))
+    convert(folder / "warm", warm)
+
+    def work() -> Result:
+        convert(folder / "input", output)
+        return Result(total, lambda: _facts(output))
+
+    return work
+
+
+def gristmill(source: Path, output: Path, normalise: bool = True) -> None:
+    """Inventory, reading, normalising, ids, the part files; not receipts, ledger, id index and manifest."""
+    from corpus.documents import read_unit
+    from corpus.inventory import plan_units, take_inventory
+    from storage.arrow_files import write_parquet
+    from storage.schemas import DOCUMENTS
+
+    repairs = NormaliseConfig(**{repair.name: normalise for repair in fields(NormaliseConfig)})
+    config = IngestConfig(sources=(SourceConfig(name="data", kind="jsonl", path=str(source)),), normalise=repairs)
+    for unit in plan_units(take_inventory(config), config):
+        for number, batch in enumerate(read_unit(config, unit)):
+            write_parquet(output / f"{unit.part_name(number)}.parquet", batch.documents, DOCUMENTS)
+
+
+def orjson_loop(source: Path, output: Path) -> None:
+    """What one writes in ten lines: gzip, orjson, lists, pyarrow."""
+    import gzip
+
+    import orjson
+    import pyarrow.parquet as pq
+
+    texts, urls = [], []
+    with gzip.open(source / "all.jsonl.gz") as lines:
+        for line in lines:
+            record = orjson.loads(line)
+            texts.append(record["text"])
+            urls.append(record.get("url"))
+    table = pa.table({"text": pa.array(texts, pa.large_string()), "url": urls})
+    pq.write_table(table, output / "all.parquet", compression="zstd", compression_level=3)
+
+
+def polars_stream(source: Path, output: Path) -> None:
+    """`scan_ndjson` to `sink_parquet`, all threads."""
+    import polars as pl
+
+    lines = pl.scan_ndjson(source / "all.jsonl.gz", schema={"text": pl.String, "url": pl.String})
+    lines.sink_parquet(output / "all.parquet", compression="zstd", compression_level=3)
+
+
+def _facts(output: Path) -> list[float]:
+    import pyarrow.parquet as pq
+
+    files = list(output.iterdir())
+    return [sum(pq.read_metadata(file).num_rows for file in files), sum(file.stat().st_size for file in files) / 1e6]
+
+
+def judge(folder: Path, outcomes: Mapping[str, Any]) -> Mapping[str, str]:
+    """What came out, and what each leaves out."""
+    left_out = {
+        "gristmill": "inventory, repairs of the text, checks, quarantine, content ids, all columns; no manifest",
+        "gristmill, no repairs": "as above without repairs of the text",
+        "orjson loop": "no repairs, checks, quarantine, ids; one bad line ends it; all text in memory",
+        "Polars": "no repairs, checks, quarantine, ids; one bad line ends it",
+    }
+    return {name: f"{outcomes[name][0]:,} rows, {outcomes[name][1]:.1f} MB; {left_out[name]}" for name in outcomes}
+
+
+if __name__ == "__main__":
+    main(
+        Benchmark(
+            "a first small file (imports, starting threads).",
+            prepare,
+            {
+                "gristmill": partial(peer, convert=gristmill),
+                "gristmill, no repairs": partial(peer, convert=partial(gristmill, normalise=False)),
+                "orjson loop": partial(peer, convert=orjson_loop),
+                "Polars": partial(peer, convert=polars_stream),
+            },
+            judge,
+            packages=("polars", "pyarrow", "orjson", "isal", "ftfy"),
+        )
+    )

@@ -1,0 +1,131 @@
+"""How fast does training get its batches? `model.data.Loader` beside torch's DataLoader over a numpy memmap.
+
+32,000 sequences of 1,024 tokens out of 100,000 shuffled ones, in batches of 32 (int64 tensors), from memory-mapped
+uint16 files in the page cache. A byte of text is a token here: values play no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from benchmarks.timing import Benchmark, Result, Work, main
+
+LENGTH, BATCH, READ, STREAM, SHARDS = 1024, 32, 32_000, 100_000, 4
+VOCABULARY, END = 256, 0
+RESULT = Result({"batches": READ / BATCH, "M tokens": READ * LENGTH / 1e6})
+
+
+def prepare(documents: pa.Table, folder: Path) -> None:
+    """Token shards and one flat file of the same tokens: a byte is a token, so that nothing has to be trained."""
+    import numpy as np
+
+    from storage.arrow_files import write_ipc
+    from storage.schemas import token_schema
+
+    schema = token_schema(pa.uint16())
+    size = -(-len(documents) // SHARDS)
+    with (folder / "tokens.bin").open("wb") as flat:
+        for number in range(SHARDS):
+            some = documents.slice(number * size, size)
+            texts = [text.encode() for text in some.column("text").to_pylist()]
+            tokens = np.frombuffer(b"".join(text + b"\0" for text in texts), np.uint8).astype(np.uint16)
+            offsets = np.cumsum([0, *(len(text) + 1 for text in texts)], dtype=np.int64)
+            rows = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(tokens), type=schema.field("tokens").type)
+            write_ipc(folder / f"{number}.arrow", pa.table({"id": some.column("id"), "tokens": rows}), schema)
+            tokens.tofile(flat)
+
+
+def gristmill(folder: Path, document_mask: bool = False, sequences: int = STREAM) -> Work:
+    """Shuffled batches with or without document ids; the shards are listed until there are so many sequences."""
+    from model.data import Loader, TokenStream
+
+    paths = sorted(folder.glob("*.arrow"))
+    times = -(-sequences * LENGTH // _tokens(folder))
+    loader = Loader(TokenStream(paths * times, VOCABULARY, END), LENGTH, shuffle_seed=1, document_mask=document_mask)
+    loader.batch(range(BATCH))
+
+    def work() -> Result:
+        for start in range(0, READ, BATCH):
+            batch = loader.batch(range(start, start + BATCH))
+            assert batch.targets.shape == (BATCH, LENGTH)
+        return RESULT
+
+    return work
+
+
+class Sequences:
+    """A map-style dataset of LENGTH + 1 tokens; the file is gone through until there are STREAM of them."""
+
+    def __init__(self, file: Path) -> None:
+        import numpy as np
+        import torch
+
+        self.tokens = np.memmap(file, np.uint16, mode="r")
+        self.from_numpy: Any = torch.from_numpy
+
+    def __len__(self) -> int:
+        return STREAM
+
+    def __getitem__(self, index: int) -> Any:
+        begin = index % ((len(self.tokens) - 1) // LENGTH) * LENGTH
+        return self.from_numpy(self.tokens[begin : begin + LENGTH + 1].astype("int64"))
+
+
+def torch_loader(folder: Path, workers: int) -> Work:
+    """`Sequences`, shuffled and batched by the DataLoader."""
+    from torch.utils.data import DataLoader
+
+    _tokens(folder)
+    sequences: Any = Sequences(folder / "tokens.bin")
+    batches = iter(DataLoader(sequences, batch_size=BATCH, shuffle=True, num_workers=workers))
+    next(batches)
+
+    def work() -> Result:
+        for _ in range(READ // BATCH):
+            batch = next(batches)
+            inputs, targets = batch[:, :-1], batch[:, 1:]
+            assert inputs.shape == targets.shape == (BATCH, LENGTH)
+        return RESULT
+
+    return work
+
+
+def _tokens(folder: Path) -> int:
+    """How many there are; reads all files once, into the page cache."""
+    return {file.name: len(file.read_bytes()) for file in folder.iterdir()}["tokens.bin"] // 2
+
+
+def judge(folder: Path, outcomes: Mapping[str, Any]) -> Mapping[str, str]:
+    """What each gives."""
+    torch_note = "tokens and targets; an order is repeated by replaying it; tokens are not checked"
+    return {
+        "gristmill": "tokens and targets; any position by arithmetic; every token checked against the vocabulary",
+        "gristmill, one pass of the shards": "as above with fewer sequences: below 65,536 they are shuffled by a table",
+        "gristmill, document mask": "as the first, and the document of every token",
+        "DataLoader, 0 workers": torch_note,
+        "DataLoader, 2 workers": f"{torch_note}; wall is what training waits for, the CPU is spent beside it",
+    }
+
+
+if __name__ == "__main__":
+    main(
+        Benchmark(
+            "imports, opening the files, reading them into the page cache, the first batch, starting torch's workers.",
+            prepare,
+            {
+                "gristmill": gristmill,
+                "gristmill, one pass of the shards": partial(gristmill, sequences=1),
+                "gristmill, document mask": partial(gristmill, document_mask=True),
+                "DataLoader, 0 workers": partial(torch_loader, workers=0),
+                "DataLoader, 2 workers": partial(torch_loader, workers=2),
+            },
+            judge,
+            packages=("torch", "numpy", "pyarrow"),
+            environment={"OMP_NUM_THREADS": "1"},
+        )
+    )
