@@ -95,9 +95,7 @@ class TrainingResources:
     __pydantic_config__ = STRICT
 
     device: Literal["auto", "cpu", "cuda"] = setting("Device; auto = CUDA where there is one.", "auto")
-    processes: int = setting(
-        "Ranks of pretraining; more than one starts torchrun with FSDP2.", 1, ge=1
-    )
+    processes: int = setting("Ranks of pretraining; more than one starts torchrun with FSDP2.", 1, ge=1)
     threads: int = setting("CPU threads a rank; 0 = the cores divided by the ranks.", 0, ge=0)
     micro_batch_sequences: int = setting("Sequences a rank computes at once; 0 = its whole share.", 0, ge=0)
     compile: bool = setting("torch.compile every block (worth it on GPUs, rarely on CPUs).", False)

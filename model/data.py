@@ -280,20 +280,27 @@ class Loader:
                 f"for one sequence of training.sequence_length + 1 = {sequence_length + 1}"
             )
 
+    def sequences_at(self, positions: Sequence[int]) -> Integers:
+        """The sequences that positions take, int64 of the same length; permuted together, an epoch at a time."""
+        epochs, indices = np.divmod(np.asarray(positions, np.int64), self.sequences)
+        if self.shuffle_seed is None:
+            return indices
+        found = np.empty_like(indices)
+        for epoch in np.unique(epochs):
+            own = epochs == epoch
+            found[own] = self._epoch(int(epoch)).forward(indices[own])
+        return found
+
     def sequence_at(self, position: int) -> int:
         """The sequence that a position takes."""
-        epoch, index = divmod(position, self.sequences)
-        if self.shuffle_seed is None:
-            return index
-        return int(self._epoch(epoch).forward([index])[0])
+        return int(self.sequences_at([position])[0])
 
     def batch(self, positions: Sequence[int]) -> Batch:
         """The sequences at `positions`."""
         time = self.sequence_length
         rows = np.empty((len(positions), time + 1), np.int64)
         starts = np.zeros((len(positions), time + 1), bool)
-        for row, position in enumerate(positions):
-            begin = self.sequence_at(position) * time
+        for row, begin in enumerate((self.sequences_at(positions) * time).tolist()):
             rows[row] = self.stream.read(begin, begin + time + 1)
             if self.document_mask:
                 starts[row, self.stream.document_starts(begin, begin + time + 1) - begin] = True
