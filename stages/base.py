@@ -129,7 +129,9 @@ class Stage(ABC, Generic[Config]):
         return hash_of({"stage": self.name, "version": self.version, **material})
 
 
-def part_units(stage: Stage[Any], inputs: Inputs, shared: Any = None, extra: Sequence[str] = ()) -> list[Unit]:
+def part_units(
+    stage: Stage[Any], inputs: Inputs, shared: Any = None, extra: Sequence[str] = (), *, parameters: Any = None
+) -> list[Unit]:
     """One unit for every part of the documents, keyed by the parts of all inputs that describe the same rows.
 
     Parameters
@@ -138,6 +140,8 @@ def part_units(stage: Stage[Any], inputs: Inputs, shared: Any = None, extra: Seq
         What all units depend on beside the parameters.
     extra
         "stage:kind" of further co-partitioned inputs, e.g. "filter:decisions". A part missing there is an error.
+    parameters
+        What of the parameters a unit depends on; all of them by default.
     """
     sides = []
     for name in extra:

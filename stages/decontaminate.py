@@ -6,6 +6,7 @@ of documents of `documents/<stem>`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from stages.base import Context, Inputs, Stage, Unit, part_units
@@ -73,19 +74,11 @@ class Decontaminate(Stage[DecontaminateStageConfig]):
     def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
         # The content of the evaluation sets, not the time stamps of their files, is what the result depends on.
         index = [part for part in started.parts if part.name == "index/ngrams"]
-        shared = {"index": index[0].digest if index else None, "comparison": canonical(self.config.comparison)}
-        units = part_units(self, inputs, shared=shared)
+        shared = index[0].digest if index else None
         path = index[0].path if index else None
         return [
-            Unit(
-                unit.name,
-                self.unit_key(
-                    stem=unit.name, shared=shared, documents=inputs["ingest"].part(f"documents/{unit.name}").digest
-                ),
-                {**unit.payload, "index": path},
-                unit.weight,
-            )
-            for unit in units
+            replace(unit, payload={**unit.payload, "index": path})
+            for unit in part_units(self, inputs, shared, parameters=self.config.comparison)
         ]
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from corpus.config import ExportConfig
 from stages.base import Context, Inputs, Stage, Unit, part_units
 from stages.config import RunConfig
-from stages.selected import count_emptied, selected_part
+from stages.selected import count_emptied, evidence, selected_part
 from storage.outputs import PartWriter, Receipt
 from storage.schemas import DOCUMENTS
 
@@ -23,8 +23,7 @@ class ExportCorpus(Stage[ExportConfig]):
     needs = ("ingest", "quality", "select")
 
     def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
-        cuts = {part.stem: part.digest for part in inputs["quality"].parts("cuts")}
-        return part_units(self, inputs, cuts, ("select:decisions",))
+        return part_units(self, inputs, extra=evidence(inputs))
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         from corpus.export import jsonl_zst

@@ -12,6 +12,11 @@ EMPTIED = "empty after cuts"
 """Why a selected document is in no shard and no export: all of its text was cut."""
 
 
+def evidence(inputs: Inputs) -> tuple[str, ...]:
+    """What, beside documents, decides which text of a part leaves: for `part_units`."""
+    return ("select:decisions", *(("quality:cuts",) if inputs["quality"].parts("cuts") else ()))
+
+
 def selected_part(inputs: Inputs, stem: str, split: str | None, columns: Sequence[str]) -> Any:
     """Selected documents of one part, in order; `text`, if asked for, may be empty where all of it was cut.
 

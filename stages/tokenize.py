@@ -12,8 +12,7 @@ from typing import Any
 from corpus.config import TokenizeConfig
 from stages.base import Context, Inputs, Stage, StageError, Unit, part_units
 from stages.config import RunConfig
-from stages.selected import count_emptied, selected_part
-from storage.fingerprint import canonical
+from stages.selected import count_emptied, evidence, selected_part
 from storage.manifests import ManifestError
 from storage.outputs import PartWriter, Receipt
 from storage.schemas import token_schema, token_type
@@ -29,18 +28,8 @@ class Tokenize(Stage[TokenizeConfig]):
     needs = ("ingest", "quality", "select", "tokenizer")
 
     def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
-        shared = {
-            "tokenizer": inputs["tokenizer"].part("tokenizer/tokenizer").digest,
-            "facts": inputs["tokenizer"].part("tokenizer/facts").digest,
-            "cuts": {part.stem: part.digest for part in inputs["quality"].parts("cuts")},
-        }
-        units = []
-        for unit in part_units(self, inputs, None, ("select:decisions",)):
-            own = {**shared, "cuts": shared["cuts"].get(unit.name)}  # type: ignore[attr-defined]
-            units.append(
-                Unit(unit.name, self.unit_key(part=unit.key, shared=canonical(own)), unit.payload, unit.weight)
-            )
-        return units
+        tokenizer = [inputs["tokenizer"].part(f"tokenizer/{name}").digest for name in ("tokenizer", "facts")]
+        return part_units(self, inputs, tokenizer, evidence(inputs))
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         import numpy as np

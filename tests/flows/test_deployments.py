@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib import metadata
 from typing import Any
 
 import pytest
@@ -69,10 +68,6 @@ def test_entrypoints_are_flows_that_take_the_parameters(deployments: list[dict[s
         assert rate["description"] == "Peak learning rate."
 
 
-@pytest.mark.skipif(
-    tuple(int(n) for n in metadata.version("fastapi").split(".")[:2]) > (0, 150),
-    reason="Prefect 3.8.8 sends nulls that servers with fastapi > 0.150 refuse: `prefect deploy` fails with 422",
-)
 def test_a_server_takes_all_deployments(prefect_server: TestServer, deployments: list[dict[str, Any]]) -> None:
     pool = prefect_server.python("-m", "prefect", "work-pool", "create", "local", "--type", "process")
     assert pool.returncode == 0, pool.stdout + pool.stderr
