@@ -31,6 +31,11 @@ class GateError(StageError):
     """Numbers outside what the configuration expects; the run stops before anything expensive (exit code 3)."""
 
 
+def usable_cores() -> int:
+    """The cores this process may use, where the system tells, else all of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Resources:
     """How the work is run. Nothing here changes results, so nothing here is fingerprinted."""
@@ -45,7 +50,7 @@ class Resources:
 
     def worker_count(self) -> int:
         """`workers`, or the number of cores this process may use."""
-        return self.workers or len(os.sched_getaffinity(0))
+        return self.workers or usable_cores()
 
 
 @dataclass(frozen=True)

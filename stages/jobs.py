@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from stages.base import Context, StageError
+from stages.base import Context, StageError, usable_cores
 from stages.child import ChildFailedError, run_child
 from storage.filesystem import Store
 from storage.outputs import PartWriter
@@ -80,7 +80,7 @@ def _command(module: str, file: Path, ranks: int) -> list[str]:
 
 
 def _environment(threads: int, ranks: int) -> dict[str, str]:
-    number = threads or max(1, len(os.sched_getaffinity(0)) // ranks)
+    number = threads or max(1, usable_cores() // ranks)
     path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
     return {"PYTHONPATH": path, "OMP_NUM_THREADS": str(number), "TOKENIZERS_PARALLELISM": "false"}
 
