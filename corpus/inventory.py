@@ -90,9 +90,9 @@ def plan_units(inventory: Inventory, config: IngestConfig) -> list[IngestUnit]:
 
     A file of records is a unit of its own. Where a source has n files, many more than T (1,024 for record formats, 64
     for formats with a document a file), neighbours in sorted order are grouped by content-defined boundaries: a group
-    ends after a file whose uri hash ends in k = floor(log2(n / T)) zero bits; a group of more than `part_bytes` is
-    divided at the boundaries for k - 1, and so on. Every boundary depends on one uri, so one file more changes one
-    existing unit, except where n passes a power of two times T and k steps.
+    ends after a file whose uri hash ends in k = floor(log2(n / T)) zero bits, or that has `part_bytes` or more. Every
+    boundary depends on one file alone, so one file more changes one existing unit at most, except where n passes a
+    power of two times T and k steps. Parts are cut at `part_bytes` of text while a unit is read, whatever its size.
     """
     kinds = {source.name: source.kind for source in config.sources}
     units: list[IngestUnit] = []
@@ -114,14 +114,10 @@ def _zero_bits(files: int, group: int) -> int:
 
 
 def _divide(files: Sequence[InputFile], bits: int, part_bytes: int) -> Iterator[Sequence[InputFile]]:
-    """Groups of neighbours: boundaries where `bits` hash bits are zero, finer ones inside groups that are too large."""
+    """Groups of neighbours: a file ends its group if `bits` bits of its uri's hash are zero, or if it is large."""
     begin = 0
     for index, file in enumerate(files):
-        if index + 1 < len(files) and hash64(file.uri) & ((1 << bits) - 1):
-            continue
-        members = files[begin : index + 1]
-        begin = index + 1
-        if bits and len(members) > 1 and sum(member.bytes for member in members) > part_bytes:
-            yield from _divide(members, bits - 1, part_bytes)
-        else:
-            yield members
+        inside = hash64(file.uri) & ((1 << bits) - 1) and file.bytes < part_bytes
+        if index + 1 == len(files) or not inside:
+            yield files[begin : index + 1]
+            begin = index + 1

@@ -80,9 +80,20 @@ def test_units_do_not_depend_on_the_order_of_listing(seed: int, order: random.Ra
     assert inventory(files).digest == inventory(shuffled).digest
 
 
-def test_units_hold_about_one_part_where_files_are_many() -> None:
-    units = plan_units(inventory(some_files(4000, seed=3, size=100_000)), config("text", part_bytes=1 << 20))
-    assert all(unit.bytes <= 1 << 20 or len(unit.files) == 1 for unit in units)
+def test_a_large_file_ends_its_group_whatever_its_name() -> None:
+    files = some_files(4000, seed=3, size=100_000)
+    units = plan_units(inventory(files), config("text", part_bytes=80_000))
+    assert all(file.bytes < 80_000 for unit in units for file in unit.files[:-1])
+    assert sum(len(unit.files) for unit in units) == 4000
+
+
+def test_one_file_more_never_lets_other_groups_merge() -> None:
+    # A new boundary once made halves of a divided group small enough to be joined again: two units changed.
+    files = some_files(409, seed=447)
+    new, old = InputFile("s", files[0].uri, 0, "1"), files[1:]
+    before = contents(plan_units(inventory(old), config("text", 1024)))
+    after = contents(plan_units(inventory([new, *old]), config("text", 1024)))
+    assert len(before - after) <= 1
 
 
 def test_the_digest_sees_every_change(tmp_path: Path) -> None:
