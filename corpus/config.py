@@ -13,6 +13,9 @@ from storage.settings import STRICT, setting
 MEBIBYTE = 1 << 20
 
 
+Kind = Literal["python-docs", "jsonl", "json", "parquet", "arrow", "csv", "text", "html", "warc", "mediawiki"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
     """One collection of text: where it lies, in which format, and which part of it is taken."""
@@ -24,9 +27,7 @@ class SourceConfig:
         pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$",
         max_length=64,
     )
-    kind: Literal["python-docs", "jsonl", "parquet", "text"] = setting(
-        "Format of the files. python-docs reads the documentation of a Python installation."
-    )
+    kind: Kind = setting("Format of the files. python-docs reads the documentation of a Python installation.")
     path: str = setting(
         "A folder, a file, a glob pattern, or any fsspec URL of these (s3://bucket/prefix). For python-docs: a folder "
         "of packages, empty for the running interpreter's standard library and installed packages.",
@@ -44,6 +45,47 @@ class SourceConfig:
     url_field: str | None = setting("Field that holds the address of the document; missing values are null.", "url")
     date_field: str | None = setting("Field that holds the date of the document; missing values are null.", "date")
     meta_fields: tuple[str, ...] = setting("Further fields kept beside the text as canonical JSON.", ())
+    records_field: str = setting(
+        "json: the field (`a.b.c`) that holds the array of records; empty where the file is an array, or one record.",
+        "",
+    )
+    delimiter: str = setting(
+        "csv: the character between fields; empty for a tab in .tsv and .tab files and a comma elsewhere.",
+        "",
+        max_length=1,
+    )
+    header: bool = setting("csv: the first row names the columns; without one they are called 0, 1, 2 …", True)
+    split_by: Literal["file", "line", "blank-line", "separator"] = setting(
+        "text: what a record is: the whole file, every line that is not blank, what stands between blank lines, or "
+        "what stands between matches of `separator`.",
+        "file",
+    )
+    separator: str = setting("text, split_by separator: a regular expression, of Python's kind.", "")
+    encoding: str = setting(
+        "text, csv, html, warc: how characters are encoded: a name (`utf-8`, `cp1252`); `detect` looks at byte order "
+        "mark, headers, meta elements and the bytes. Empty: `detect` for html and warc, UTF-8 or what a byte order "
+        "mark says for the others.",
+        "",
+    )
+    extractor: Literal["quality", "precise", "fast"] = setting(
+        "html, warc: how the main content of a page is found: trafilatura (quality; precise leaves out more) or "
+        "resiliparse (fast).",
+        "quality",
+    )
+    page_seconds: float = setting(
+        "html, warc: CPU seconds the extraction of one page may take; pages that need more are quarantined.", 30.0, gt=0
+    )
+    page_memory_bytes: int = setting(
+        "html, warc: memory the extraction of one page may take; pages that need more are quarantined.",
+        1024 * MEBIBYTE,
+        ge=64 * MEBIBYTE,
+    )
+    namespaces: tuple[int, ...] = setting("mediawiki: numbers of the namespaces that are read; 0 holds articles.", (0,))
+    members: tuple[str, ...] = setting(
+        "Inside zip and tar archives: only members that match one of these patterns; empty takes the format's usual "
+        "endings.",
+        (),
+    )
     packages: tuple[str, ...] = setting(
         "python-docs: only these top-level packages (`stdlib` stands for the whole standard library); empty for all.",
         (),

@@ -16,7 +16,17 @@ import pyarrow as pa
 from corpus.config import IngestConfig, NormaliseConfig, SourceConfig
 from corpus.inventory import IngestUnit
 from corpus.normalise import normalise
-from corpus.sources import DEFAULT_MAX_RECORD_BYTES, BadRecord, InputFile, Record, Source, SourceError, open_source
+from corpus.sources import (
+    DEFAULT_MAX_RECORD_BYTES,
+    BadRecord,
+    Cursor,
+    InputFile,
+    Record,
+    Skipped,
+    Source,
+    SourceError,
+    open_source,
+)
 from corpus.sources.base import bad_record
 from storage.schemas import DOCUMENTS, ID_BYTES, ID_INDEX, LEDGER, QUARANTINE
 
@@ -28,10 +38,11 @@ _SLICE_BYTES = 4 << 20
 
 @dataclass
 class Counts:
-    """What became of the records that were read: `read = kept + sum(quarantined.values())`."""
+    """What became of the records that were read: `read = kept + sum(skipped) + sum(quarantined)`."""
 
     read: int = 0
     kept: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
     quarantined: Counter[str] = field(default_factory=Counter)
 
 
@@ -121,20 +132,25 @@ def _read_files(
 ) -> Iterator[DocumentBatch]:
     part = _Part(source.config.name)
     for file in files:
-        read = written = 0
-        for found in source.records(file):
+        read = written = skipped = 0
+        cursor = Cursor()
+        for found in source.records(file, cursor=cursor):
             read += 1
             document = _as_document(found, config) if isinstance(found, Record) else found
-            size = 0 if isinstance(document, BadRecord) else len(document.data)
+            size = len(document.data) if isinstance(document, _Document) else 0
             if part.is_full(size, part_bytes):
                 yield part.finish()
                 part = _Part(source.config.name)
-            if isinstance(document, BadRecord):
-                part.put_aside(file.uri, document)
-            else:
-                part.add(file.uri, document)
+            uri = f"{file.uri}!/{cursor.member}" if cursor.member else file.uri
+            if isinstance(document, _Document):
+                part.add(uri, document)
                 written += 1
-        part.close_file(file, read, written)
+            elif isinstance(document, Skipped):
+                part.skip(document)
+                skipped += 1
+            else:
+                part.put_aside(uri, document)
+        part.close_file(file, read, written, skipped)
     if part.counts.read or part.ledger:
         yield part.finish()
 
@@ -197,7 +213,11 @@ class _Part:
         self.counts.read += 1
         self.counts.quarantined[bad.error] += 1
 
-    def close_file(self, file: InputFile, read: int, written: int) -> None:
+    def skip(self, found: Skipped) -> None:
+        self.counts.read += 1
+        self.counts.skipped[found.reason] += 1
+
+    def close_file(self, file: InputFile, read: int, written: int, skipped: int) -> None:
         self.ledger.append(
             {
                 "source": file.source,
@@ -206,7 +226,8 @@ class _Part:
                 "etag": file.etag,
                 "records": read,
                 "written": written,
-                "quarantined": read - written,
+                "skipped": skipped,
+                "quarantined": read - written - skipped,
                 "status": "read",
             }
         )

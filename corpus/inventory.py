@@ -20,7 +20,8 @@ from corpus.sources.base import InputFile, hash64
 
 # Files in a group, about, once a source has more than that: record formats hold many documents a file, the others one
 # or a few.
-_GROUP_FILES = {"jsonl": 1024, "parquet": 1024, "text": 64, "python-docs": 64}
+_GROUP_FILES = {"text": 64, "html": 64, "python-docs": 64}
+_GROUP_RECORD_FILES = 1024
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def plan_units(inventory: Inventory, config: IngestConfig) -> list[IngestUnit]:
     units: list[IngestUnit] = []
     for source, group in groupby(inventory.files, key=lambda file: file.source):
         files = list(group)
-        bits = _zero_bits(len(files), _GROUP_FILES[kinds[source]])
+        bits = _zero_bits(len(files), _GROUP_FILES.get(kinds[source], _GROUP_RECORD_FILES))
         stems: set[str] = set()
         for members in _divide(files, bits, config.part_bytes):
             stem = f"{source}-{hashlib.blake2b(members[0].uri.encode(), digest_size=6).hexdigest()}"

@@ -84,7 +84,7 @@ class Ingest(Stage[IngestConfig]):
             if batch.quarantine.num_rows:
                 writer.parquet(f"quarantine/{name}", batch.quarantine, QUARANTINE)
             counts = batch.counts
-            writer.count(read=counts.read, kept=counts.kept, quarantined=counts.quarantined)
+            writer.count(read=counts.read, kept=counts.kept, dropped=counts.skipped, quarantined=counts.quarantined)
             writer.commit(number, {"ledger": batch.ledger.to_pylist(), "normalised": [batch.normalised]})
 
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
@@ -99,10 +99,10 @@ class Ingest(Stage[IngestConfig]):
             for row in receipt.notes.get("ledger", [])
         ]
         for row in rows:
-            if row["records"] != row["written"] + row["quarantined"]:
+            if row["records"] != row["written"] + row["skipped"] + row["quarantined"]:
                 raise ManifestError(
                     f"ingest: {row['source']}:{row['uri']} does not add up: read {row['records']}, written "
-                    f"{row['written']}, quarantined {row['quarantined']}"
+                    f"{row['written']}, skipped {row['skipped']}, quarantined {row['quarantined']}"
                 )
         listed = {(file.source, file.uri) for file in self.inventory().files}
         found = {(row["source"], row["uri"]) for row in rows}

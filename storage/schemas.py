@@ -49,11 +49,13 @@ LEDGER = pa.schema(
         pa.field("etag", pa.string(), nullable=False),
         pa.field("records", pa.int64(), nullable=False),
         pa.field("written", pa.int64(), nullable=False),
+        pa.field("skipped", pa.int64(), nullable=False),
         pa.field("quarantined", pa.int64(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
     ]
 )
-"""One row an input file: `records = written + quarantined`. `status` is "read" or "tombstone" (gone since)."""
+"""One row an input file: `records = written + skipped + quarantined`; what is skipped is by its kind no document.
+`status` is "read" or "tombstone" (gone since)."""
 
 SPAN = pa.struct(
     [

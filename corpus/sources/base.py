@@ -1,6 +1,7 @@
 """What a source is: an inventory of input files, and for each file its records, every one of them accounted for.
 
-A format is one small module beside this one with a class that has the two methods of `Source`.
+A format of files is one module in `corpus/formats`; what is common to them (listing, opening, decompression, archives)
+is in `corpus/sources/reader.py`.
 """
 
 from __future__ import annotations
@@ -77,8 +78,41 @@ class BadRecord(NamedTuple):
     excerpt: str
 
 
+class Skipped(NamedTuple):
+    """A record that is read and by its kind no document: a WARC request, a redirect. `reason` is counted."""
+
+    record: int
+    reason: str
+
+
+Found = Record | BadRecord | Skipped
+
+
+@dataclass
+class Cursor:
+    """Where reading of a file begins, and, after each record that comes out, where it could go on.
+
+    Attributes
+    ----------
+    member
+        Member of an archive that the record came from, "" outside archives. Records are numbered from 0 in a member.
+    record
+        Number of the next record.
+    offset
+        Byte in the decompressed content at which the next record begins; -1 where a format cannot begin in the middle:
+        then the file is read from its start and earlier records are passed over.
+    stop
+        Only records that begin before this byte (this row, for tables) are read; None for all.
+    """
+
+    member: str = ""
+    record: int = 0
+    offset: int = 0
+    stop: int | None = None
+
+
 class Source(Protocol):
-    """One collection of text in one format."""
+    """One collection of text."""
 
     config: SourceConfig
 
@@ -92,11 +126,12 @@ class Source(Protocol):
         """
         ...
 
-    def records(self, file: InputFile, *, start: int = 0) -> Iterator[Record | BadRecord]:
+    def records(self, file: InputFile, *, start: int = 0, cursor: Cursor | None = None) -> Iterator[Found]:
         """Every record of a file in order, numbered from 0; those before `start` are passed over.
 
-        Each record gives exactly one `Record` or `BadRecord`. A tail that cannot be read gives the records before it
-        and one `BadRecord` for all of it; damage never raises.
+        Each record gives exactly one `Record`, `BadRecord` or `Skipped`. A tail that cannot be read gives the records
+        before it and one `BadRecord` for all of it; damage never raises. With a `cursor` reading begins where it
+        stands, and it is moved on before each record is given.
 
         Raises
         ------
@@ -109,13 +144,19 @@ class Source(Protocol):
 
 
 class Selection:
-    """Which records of one file are read: from `start`, at most `limit`, and a fraction chosen by hash.
+    """Which records of one file (or member of an archive) are read: at most `limit`, and a fraction chosen by hash.
 
-    What is not selected is not part of the source: it appears in no count, but it keeps its record number.
+    What is not selected is not part of the source: it appears in no count, but it keeps its record number. A format
+    numbers its records from `first`, asks `wants` for each, and says by `reached` where the next one begins.
     """
 
-    def __init__(self, config: SourceConfig, uri: str, start: int = 0) -> None:
-        self._start = start
+    def __init__(self, config: SourceConfig, uri: str, cursor: Cursor, *, resumable: bool = True) -> None:
+        resumed = resumable and cursor.offset >= 0
+        self.cursor = cursor
+        self.first = cursor.record if resumed else 0
+        self.offset = cursor.offset if resumed else 0
+        self.stop = cursor.stop
+        self._start = cursor.record
         self._limit = config.limit
         self._threshold = None if config.fraction >= 1 else int(config.fraction * 2**64)
         self._uri = uri
@@ -129,6 +170,11 @@ class Selection:
     def ends_before(self, record: int) -> bool:
         """True if neither this record nor any after it is read."""
         return self._limit is not None and record >= self._limit
+
+    def reached(self, record: int, offset: int = -1) -> None:
+        """Called before `record` - 1 is given: `record` is the next number and it begins at `offset`."""
+        self.cursor.record = record
+        self.cursor.offset = offset
 
 
 def hash64(text: str) -> int:

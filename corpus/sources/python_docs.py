@@ -18,9 +18,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from corpus.config import SourceConfig
-from corpus.sources.base import BadRecord, InputFile, Record, Selection, SourceError, bad_record
-from corpus.sources.files import Root, finish_listing, local_listing, matcher
-from corpus.sources.text import decode, read_whole, whole_file
+from corpus.formats.text import decode, read_whole, whole_text
+from corpus.sources.base import BadRecord, Cursor, Found, InputFile, Record, Selection, SourceError, bad_record
+from corpus.sources.files import CANNOT_OPEN, Root, finish_listing, local_listing, matcher, open_input
+from corpus.sources.streams import Content
 
 _PRUNE = frozenset({"__pycache__", "test", "tests", "idle_test", "site-packages", "dist-packages", "node_modules"})
 _README = re.compile(r"readme(\.(md|rst|txt))?", re.IGNORECASE)
@@ -81,16 +82,18 @@ class PythonDocs:
         looked_at = config.path or ", ".join(self._roots.values())
         return finish_listing(config, files, looked_at)
 
-    def records(self, file: InputFile, *, start: int = 0) -> Iterator[Record | BadRecord]:
+    def records(self, file: InputFile, *, start: int = 0, cursor: Cursor | None = None) -> Iterator[Found]:
         """The docstrings of a Python file in the order they stand there, or the one text of any other file.
 
         Docstrings are cleaned with `inspect.cleandoc`; empty ones are no records.
         """
-        selection = Selection(self.config, file.uri, start)
+        cursor = cursor if cursor is not None else Cursor(record=start)
+        selection = Selection(self.config, file.uri, cursor, resumable=False)
         for number, found in enumerate(self._read(file)):
             if selection.ends_before(number):
                 return
             if selection.wants(number):
+                selection.reached(number + 1)
                 yield found._replace(record=number)
 
     def _read(self, file: InputFile) -> Iterator[Record | BadRecord]:
@@ -98,14 +101,22 @@ class PythonDocs:
         path = file.uri.removeprefix(prefix)
         root = Root(None, self._roots[prefix])
         located = InputFile(file.source, path, file.bytes, file.etag)
+        try:
+            raw = open_input(root, located)
+        except CANNOT_OPEN as error:
+            yield bad_record(0, "cannot-open", str(error))
+            return
+        with raw:
+            yield from self._content(Content(raw, path), path, self._package(file.uri))
+
+    def _content(self, content: Content, path: str, package: str) -> Iterator[Record | BadRecord]:
         kind = _kind(path.rpartition("/")[2])
-        package = self._package(file.uri)
         if kind == "readme" or kind == "licence":
-            found = whole_file(root, located, self._max_record_bytes)
+            found = whole_text(content, self._max_record_bytes)
             meta = {"kind": kind, "name": path, "package": package}
             yield found._replace(meta=meta) if isinstance(found, Record) else found
             return
-        data = read_whole(root, located, self._max_record_bytes)
+        data = read_whole(content, self._max_record_bytes)
         if isinstance(data, BadRecord):
             yield data
         elif kind == "metadata":

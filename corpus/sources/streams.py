@@ -6,9 +6,14 @@ A truncated or damaged stream gives everything that could be decompressed and th
 from __future__ import annotations
 
 import bz2
+import contextlib
 import lzma
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
+
+SUFFIXES = ("", ".gz", ".zst", ".bz2", ".xz")
+"""Usual endings of compressed files; what a file is compressed with is found by its content."""
 
 _CHUNK = 1 << 18
 # Small pieces bound two things: what one call may inflate to (Zstandard: 32,768 to 1), and what is lost where a stream
@@ -16,17 +21,61 @@ _CHUNK = 1 << 18
 _PIECE = 1 << 13
 
 
-class ByteStream:
-    """Iterates over decompressed chunks of about 256 KiB; then `broken` says why it ended early, "" if it did not."""
+class Content:
+    """The decompressed bytes of a file or of a member of an archive.
 
-    def __init__(self, raw: BinaryIO) -> None:
+    Iterating gives them in chunks of about 256 KiB; then `broken` says why they ended early, "" if they did not.
+
+    Parameters
+    ----------
+    raw
+        The bytes as they lie there.
+    name
+        For messages: uri of the file, name of the member.
+    offset
+        Where the chunks begin, in decompressed bytes.
+    """
+
+    def __init__(self, raw: BinaryIO, name: str = "", *, offset: int = 0) -> None:
         self._raw = raw
+        self._offset = offset
+        self.name = name
         self.broken = ""
 
     def __iter__(self) -> Iterator[bytes]:
+        skip = self._offset
+        for chunk in self._chunks():
+            if skip >= len(chunk):
+                skip -= len(chunk)
+            else:
+                yield chunk[skip:] if skip else chunk
+                skip = 0
+
+    @contextlib.contextmanager
+    def file(self) -> Iterator[BinaryIO | None]:
+        """All content as a seekable file, for formats that do not stream; None if it is broken (`broken` says how).
+
+        What is compressed, or cannot seek, is unpacked to a temporary file first.
+        """
         head = self._read(_PIECE)
+        if _codec(head) is None and self._raw.seekable():
+            self._raw.seek(0)
+            yield self._raw
+            return
+        with tempfile.TemporaryFile() as unpacked:
+            for chunk in self._gather(self._pieces(head)):
+                unpacked.write(chunk)
+            unpacked.seek(0)
+            yield None if self.broken else unpacked
+
+    def _chunks(self) -> Iterator[bytes]:
+        return self._gather(self._pieces(self._read(_PIECE)))
+
+    def _pieces(self, head: bytes) -> Iterator[bytes]:
         codec = _codec(head)
-        pieces = self._plain(head) if codec is None else self._inflate(head, *codec)
+        return self._plain(head) if codec is None else self._inflate(head, *codec)
+
+    def _gather(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         gathered: list[bytes] = []
         size = 0
         for piece in pieces:

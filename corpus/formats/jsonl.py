@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import orjson
 
 from corpus.config import SourceConfig
-from corpus.sources.base import BadRecord, InputFile, Record, Selection, bad_record
-from corpus.sources.files import CANNOT_OPEN, find_root, list_files, open_input
-from corpus.sources.streams import ByteStream
+from corpus.sources.base import BadRecord, Found, Record, Selection, bad_record
+from corpus.sources.streams import Content
 
-_NAMES = ("*.jsonl", "*.ndjson", "*.json")
-ENDINGS = tuple(name + packed for name in _NAMES for packed in ("", ".gz", ".zst", ".bz2", ".xz"))
 _BOM = b"\xef\xbb\xbf"
 _ABSENT = object()
 
@@ -29,40 +26,36 @@ class OverlongLine(NamedTuple):
 class JsonLines:
     """`.jsonl`, `.ndjson` and `.json` files with one object a line."""
 
+    endings: ClassVar[tuple[str, ...]] = ("*.jsonl", "*.ndjson", "*.json")
+    resumable: ClassVar[bool] = True
+
     def __init__(self, config: SourceConfig, max_record_bytes: int) -> None:
-        self.config = config
+        self._config = config
         self._max_record_bytes = max_record_bytes
-        self._root = find_root(config.path)
         self._text = field_getter(config.text_field)
         self._url = field_getter(config.url_field) if config.url_field else None
         self._date = field_getter(config.date_field) if config.date_field else None
         self._meta = [(name, field_getter(name)) for name in config.meta_fields]
 
-    def inventory(self) -> list[InputFile]:
-        """All files, sorted by uri."""
-        return list_files(self.config, ENDINGS)
-
-    def records(self, file: InputFile, *, start: int = 0) -> Iterator[Record | BadRecord]:
+    def records(self, content: Content, selection: Selection) -> Iterator[Found]:
         """Every non-blank line of a file."""
-        selection = Selection(self.config, file.uri, start)
-        try:
-            raw = open_input(self._root, file)
-        except CANNOT_OPEN as error:
-            yield bad_record(0, "cannot-open", str(error))
-            return
-        number = 0
-        with raw:
-            stream = ByteStream(raw)
-            for line in split_lines(stream, self._max_record_bytes):
-                if not isinstance(line, OverlongLine) and (not line or line.isspace()):
-                    continue
-                if selection.ends_before(number):
-                    return
-                if selection.wants(number):
-                    yield self._read(number, line)
-                number += 1
-            if stream.broken and not selection.ends_before(number):
-                yield bad_record(number, "broken-stream", f"{stream.broken}; the rest of the file is lost")
+        number, offset = selection.first, selection.offset
+        for line in split_lines(content, self._max_record_bytes):
+            begin = offset
+            offset += (line.size if isinstance(line, OverlongLine) else len(line)) + 1
+            if selection.stop is not None and begin >= selection.stop:
+                return
+            if not isinstance(line, OverlongLine) and (not line or line.isspace()):
+                continue
+            if selection.ends_before(number):
+                return
+            if selection.wants(number):
+                selection.reached(number + 1, offset)
+                yield self._read(number, line)
+            number += 1
+        if content.broken and not selection.ends_before(number):
+            selection.reached(number + 1)
+            yield bad_record(number, "broken-stream", f"{content.broken}; the rest of the file is lost")
 
     def _read(self, number: int, line: bytes | OverlongLine) -> Record | BadRecord:
         if isinstance(line, OverlongLine):
@@ -79,9 +72,9 @@ class JsonLines:
             return bad_record(number, "not-an-object", message, line)
         text = self._text(value)
         if type(text) is not str:
-            return wrong_text(number, self.config.text_field, None if text is _ABSENT else text, line)
+            return wrong_text(number, self._config.text_field, None if text is _ABSENT else text, line)
         if not text or text.isspace():
-            return bad_record(number, "empty-text", f"field {self.config.text_field!r} is empty", line)
+            return bad_record(number, "empty-text", f"field {self._config.text_field!r} is empty", line)
         meta = None
         if self._meta:
             meta = {name: found for name, get in self._meta if (found := get(value)) is not _ABSENT}
@@ -150,7 +143,7 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def split_lines(stream: ByteStream, max_bytes: int) -> Iterator[bytes | OverlongLine]:
+def split_lines(stream: Content, max_bytes: int) -> Iterator[bytes | OverlongLine]:
     """Lines without their LF. The unfinished last line of a broken stream is not given: it belongs to the lost tail."""
     pieces: list[bytes] = []
     size = 0

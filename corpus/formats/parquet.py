@@ -3,50 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from corpus.config import SourceConfig
-from corpus.sources.base import BadRecord, InputFile, Record, Selection, bad_record
-from corpus.sources.files import CANNOT_OPEN, find_root, list_files, open_input
-from corpus.sources.jsonl import plain_string, wrong_text
+from corpus.formats.jsonl import plain_string, wrong_text
+from corpus.sources.base import BadRecord, Found, Record, Selection, bad_record
+from corpus.sources.streams import Content
 
-ENDINGS = ("*.parquet", "*.pq")
 _BATCH_ROWS = 256
 
 
 class ParquetFiles:
-    """`.parquet` files; nested fields are struct columns."""
+    """`.parquet` files; nested fields are struct columns. Offsets of a cursor are row numbers."""
+
+    endings: ClassVar[tuple[str, ...]] = ("*.parquet", "*.pq")
+    resumable: ClassVar[bool] = True
 
     def __init__(self, config: SourceConfig, max_record_bytes: int) -> None:
-        self.config = config
+        self._config = config
         self._max_record_bytes = max_record_bytes
-        self._root = find_root(config.path)
 
-    def inventory(self) -> list[InputFile]:
-        """All files, sorted by uri."""
-        return list_files(self.config, ENDINGS)
-
-    def records(self, file: InputFile, *, start: int = 0) -> Iterator[Record | BadRecord]:
+    def records(self, content: Content, selection: Selection) -> Iterator[Found]:
         """Every row of a file."""
-        try:
-            raw = open_input(self._root, file)
-        except CANNOT_OPEN as error:
-            yield bad_record(0, "cannot-open", str(error))
-            return
-        with raw:
+        with content.file() as raw:
+            if raw is None:
+                yield bad_record(0, "broken-stream", f"{content.broken}; all of the file is lost")
+                return
             try:
                 parquet = pq.ParquetFile(raw)
             except (pa.ArrowException, OSError) as error:
                 _raise_if_it_may_heal(error)
                 yield bad_record(0, "bad-parquet", f"not a readable Parquet file: {error}")
                 return
-            yield from self._rows(parquet, Selection(self.config, file.uri, start))
+            yield from self._rows(parquet, selection)
 
-    def _rows(self, parquet: pq.ParquetFile, selection: Selection) -> Iterator[Record | BadRecord]:
-        config, schema = self.config, parquet.schema_arrow
+    def _rows(self, parquet: pq.ParquetFile, selection: Selection) -> Iterator[Found]:
+        config, schema = self._config, parquet.schema_arrow
         text_path = find_column(schema, config.text_field)
         if text_path is None:
             rows = parquet.metadata.num_rows
@@ -60,6 +55,10 @@ class ParquetFiles:
         names = list(dict.fromkeys(path[0] for path in paths))
         number = 0
         for group in range(parquet.num_row_groups):
+            rows = parquet.metadata.row_group(group).num_rows
+            if number + rows <= selection.first:
+                number += rows
+                continue
             batches: Iterator[pa.RecordBatch] | None = None
             while True:
                 try:
@@ -77,15 +76,16 @@ class ParquetFiles:
                 dates = column(batch, date_path) if date_path else [None] * len(texts)
                 metas = [(name, column(batch, path)) for name, path in meta_paths]
                 for row, text in enumerate(texts):
-                    if selection.ends_before(number):
+                    if selection.ends_before(number) or (selection.stop is not None and number >= selection.stop):
                         return
                     if selection.wants(number):
+                        selection.reached(number + 1, number + 1)
                         meta = {name: values[row] for name, values in metas if values[row] is not None}
                         yield self._read(number, text, urls[row], dates[row], meta)
                     number += 1
 
     def _read(self, number: int, text: Any, url: Any, date: Any, meta: dict[str, Any]) -> Record | BadRecord:
-        name = self.config.text_field
+        name = self._config.text_field
         if isinstance(text, bytes):
             try:
                 text = text.decode()

@@ -1,0 +1,51 @@
+"""Formats of files, one module each: how the content of a file becomes records. `open_format` finds one by its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Protocol
+
+from corpus.config import SourceConfig
+from corpus.sources.base import Found, Selection
+from corpus.sources.streams import Content
+
+
+class Format(Protocol):
+    """One kind of file.
+
+    Class attributes
+    ----------------
+    endings
+        Patterns of the usual file names, without endings of compression.
+    resumable
+        Whether reading can begin at the offset of a cursor; if not, content always begins at its start.
+    """
+
+    endings: ClassVar[tuple[str, ...]]
+    resumable: ClassVar[bool]
+
+    def records(self, content: Content, selection: Selection) -> Iterator[Found]:
+        """Every record of a file or of a member of an archive; see `corpus.sources.base.Source.records`.
+
+        Records are numbered from `selection.first`, which begins at byte `selection.offset`, where the content begins.
+        Only those that `selection` wants are given, after `selection.reached` was told where the next one begins.
+        """
+        ...
+
+
+def open_format(config: SourceConfig, max_record_bytes: int) -> Format:
+    """The format of a source's files."""
+    match config.kind:
+        case "jsonl":
+            from corpus.formats.jsonl import JsonLines
+
+            return JsonLines(config, max_record_bytes)
+        case "parquet":
+            from corpus.formats.parquet import ParquetFiles
+
+            return ParquetFiles(config, max_record_bytes)
+        case "text":
+            from corpus.formats.text import TextFiles
+
+            return TextFiles(config, max_record_bytes)
+    raise ValueError(f"source {config.name!r}: there is no format for files of kind {config.kind!r}")
