@@ -135,6 +135,27 @@ class NormaliseConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RedactConfig:
+    """Personal data that is replaced by placeholders before anything is written."""
+
+    __pydantic_config__ = STRICT
+
+    kinds: tuple[Literal["email", "ip", "phone", "credit-card", "iban"], ...] = setting("What is replaced.", ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Takedown:
+    """A record that must not be read again. Written by `gristmill takedown`, which finds it by id, uri or source."""
+
+    __pydantic_config__ = STRICT
+
+    source: str = setting("Name of the source.")
+    uri: str = setting("Path of the input file below the source, with `!/` and the member for archives.")
+    record: int | None = setting("Number of the record in the file, from 0; empty for the whole file.", None, ge=0)
+    id: str = setting("The document's id, 32 hex digits; empty for a whole file.", "")
+
+
+@dataclass(frozen=True, kw_only=True)
 class IngestConfig:
     """The text to read: sources, how it is normalised, how large parts get."""
 
@@ -142,6 +163,7 @@ class IngestConfig:
 
     sources: tuple[SourceConfig, ...] = setting("The collections of text to read.", min_length=1)
     normalise: NormaliseConfig = setting("Repairs of the text.", default_factory=NormaliseConfig)
+    redact: RedactConfig = setting("Personal data that is not stored.", default_factory=RedactConfig)
     part_bytes: int = setting(
         "Text in one document part, in bytes (at most, longer single documents aside).", 64 * MEBIBYTE, ge=1024
     )
@@ -150,6 +172,12 @@ class IngestConfig:
         16 * MEBIBYTE,
         ge=64,
     )
+    checksums: bool = setting(
+        "Note the SHA-256 of every input file in the ledger. Files that are not read from end to end (Parquet, files "
+        "in several units) are read once more for it.",
+        True,
+    )
+    takedown: tuple[Takedown, ...] = setting("Records and files that are left out on request.", ())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,14 @@ import orjson
 import pyarrow as pa
 
 from corpus.config import IngestConfig, NormaliseConfig, SourceConfig
-from corpus.inventory import IngestUnit
+from corpus.inventory import IngestUnit, Span
 from corpus.normalise import normalise
+from corpus.redaction import Redactor
 from corpus.sources import (
     DEFAULT_MAX_RECORD_BYTES,
     BadRecord,
     Cursor,
+    Found,
     InputFile,
     Record,
     Skipped,
@@ -32,6 +34,7 @@ from storage.schemas import DOCUMENTS, ID_BYTES, ID_INDEX, LEDGER, QUARANTINE
 
 # Rows of a part: bounds what a part of very short documents costs in memory.
 _PART_ROWS = 500_000
+_RECORDS_BETWEEN_TELLING = 256
 # Python strings are handed to Arrow in slices of about this size, so that a part is never held twice.
 _SLICE_BYTES = 4 << 20
 
@@ -44,6 +47,19 @@ class Counts:
     kept: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     quarantined: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in a unit the next part begins: a file, a place in it, and what was read of that file so far."""
+
+    file: int = 0
+    member: str = ""
+    record: int = 0
+    offset: int = 0
+    totals: Mapping[str, Any] = field(default_factory=dict)
+    done: bool = False
+    """True after the last part of the unit."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,9 @@ class DocumentBatch:
     counts
         Records of this part.
     normalised
-        Repair -> documents of this part that it changed.
+        Repair, or kind of redaction -> documents of this part that it changed.
+    next
+        Where the next part begins.
     """
 
     documents: pa.Table
@@ -69,6 +87,7 @@ class DocumentBatch:
     ledger: pa.Table
     counts: Counts
     normalised: dict[str, int]
+    next: Position
 
 
 def document_id(text: str) -> bytes:
@@ -85,11 +104,17 @@ def canonical_meta(meta: dict[str, Any]) -> str:
         return text.encode("utf-8", "backslashreplace").decode()
 
 
-def read_unit(config: IngestConfig, unit: IngestUnit) -> Iterator[DocumentBatch]:
+def read_unit(
+    config: IngestConfig,
+    unit: IngestUnit,
+    start: Position | None = None,
+    advanced: Callable[[int], None] = lambda size: None,
+) -> Iterator[DocumentBatch]:
     """Reads the files of a unit into parts of at most `part_bytes` of text; at least one, in input order.
 
     The parts depend on the files and the configuration only. A document longer than `part_bytes` is a part of its own.
-    Memory holds about one part.
+    Memory holds about one part. With `start`, the `next` of an earlier part, only the parts after it are made; they are
+    the same as without. `advanced` is told now and then how many bytes of the unit's files have been read.
 
     Raises
     ------
@@ -100,7 +125,8 @@ def read_unit(config: IngestConfig, unit: IngestUnit) -> Iterator[DocumentBatch]
     if not chosen:
         raise SourceError(f"unit {unit.stem}: there is no source {unit.source!r} in the configuration")
     source = open_source(chosen[0], max_record_bytes=config.max_record_bytes)
-    yield from _read_files(source, unit.files, config.normalise, config.part_bytes)
+    reader = _UnitReader(config, source, unit.files, unit.span)
+    yield from reader.parts(start or Position(), advanced)
 
 
 def read_all(source: SourceConfig, normalise: NormaliseConfig) -> pa.Table:
@@ -116,7 +142,8 @@ def read_all(source: SourceConfig, normalise: NormaliseConfig) -> pa.Table:
     reader = open_source(source, max_record_bytes=DEFAULT_MAX_RECORD_BYTES)
     tables, read, kept = [], 0, 0
     quarantined: Counter[str] = Counter()
-    for batch in _read_files(reader, reader.inventory(), normalise, 64 << 20):
+    config = IngestConfig(sources=(source,), normalise=normalise)
+    for batch in _UnitReader(config, reader, reader.inventory()).parts(Position()):
         tables.append(batch.documents)
         read += batch.counts.read
         kept += batch.counts.kept
@@ -127,32 +154,99 @@ def read_all(source: SourceConfig, normalise: NormaliseConfig) -> pa.Table:
     return pa.concat_tables(tables).replace_schema_metadata({"counts": counts})
 
 
-def _read_files(
-    source: Source, files: Iterable[InputFile], config: NormaliseConfig, part_bytes: int
-) -> Iterator[DocumentBatch]:
-    part = _Part(source.config.name)
-    for file in files:
-        read = written = skipped = 0
-        cursor = Cursor()
-        for found in source.records(file, cursor=cursor):
-            read += 1
-            document = _as_document(found, config) if isinstance(found, Record) else found
-            size = len(document.data) if isinstance(document, _Document) else 0
-            if part.is_full(size, part_bytes):
-                yield part.finish()
-                part = _Part(source.config.name)
-            uri = f"{file.uri}!/{cursor.member}" if cursor.member else file.uri
-            if isinstance(document, _Document):
-                part.add(uri, document)
-                written += 1
-            elif isinstance(document, Skipped):
-                part.skip(document)
-                skipped += 1
-            else:
-                part.put_aside(uri, document)
-        part.close_file(file, read, written, skipped)
-    if part.counts.read or part.ledger:
-        yield part.finish()
+class _UnitReader:
+    """Reads files one after the other into parts."""
+
+    def __init__(
+        self, config: IngestConfig, source: Source, files: Sequence[InputFile], span: Span | None = None
+    ) -> None:
+        self._config = config
+        self._source = source
+        self._files = files
+        self._span = span
+        self._redactor = Redactor(config.redact) if config.redact.kinds else None
+        self._taken_down = {(down.uri, down.record) for down in config.takedown if down.source == source.config.name}
+        # A copy of such a text in another file is taken down as well.
+        self._taken_down_ids = {bytes.fromhex(down.id) for down in config.takedown if down.id}
+
+    def parts(self, start: Position, advanced: Callable[[int], None] = lambda size: None) -> Iterator[DocumentBatch]:
+        part = self._new_part()
+        begin = 0 if self._span is None else self._span.begin
+        size_before = sum(file.bytes for file in self._files[: start.file])
+        for number in range(start.file, len(self._files)):
+            file, totals = self._files[number], _FileTotals()
+            cursor = Cursor()
+            if self._span is not None:
+                cursor = Cursor(record=self._span.record, offset=self._span.begin, stop=self._span.end)
+            if number == start.file and start.totals:
+                totals = _FileTotals(**start.totals)
+                cursor = Cursor(start.member, start.record, start.offset, cursor.stop)
+            place = (cursor.member, cursor.record, cursor.offset)
+            for found in self._source.records(file, cursor=cursor):
+                uri = f"{file.uri}!/{cursor.member}" if cursor.member else file.uri
+                document = self._as_document(uri, found)
+                size = len(document.data) if isinstance(document, _Document) else 0
+                if part.is_full(size, self._config.part_bytes):
+                    yield part.finish(Position(number, *place, totals=asdict(totals)))
+                    part = self._new_part()
+                totals.records += 1
+                if isinstance(document, _Document):
+                    part.add(uri, document)
+                    totals.written += 1
+                elif isinstance(document, Skipped):
+                    part.skip(document)
+                    totals.skipped[document.reason] = totals.skipped.get(document.reason, 0) + 1
+                else:
+                    part.put_aside(uri, document)
+                    totals.quarantined[document.error] = totals.quarantined.get(document.error, 0) + 1
+                place = (cursor.member, cursor.record, cursor.offset)
+                if not totals.records % _RECORDS_BETWEEN_TELLING:
+                    advanced(size_before + max(0, cursor.position - begin))
+            size_before += file.bytes
+            advanced(size_before)
+            part.close_file(file, totals, self._checksum(file, cursor))
+        if part.counts.read or part.ledger or start == Position():
+            yield part.finish(Position(len(self._files), done=True))
+
+    def _new_part(self) -> _Part:
+        return _Part(self._source.config.name, self._redactor)
+
+    def _checksum(self, file: InputFile, cursor: Cursor) -> str | None:
+        """SHA-256 of the whole file as it lies there; of a file in several units, the first one finds it."""
+        if not self._config.checksums or (self._span is not None and self._span.begin):
+            return None
+        return cursor.sha256 or self._source.checksum(file)
+
+    def _as_document(self, uri: str, found: Found) -> _Document | BadRecord | Skipped:
+        if not isinstance(found, Record):
+            return found
+        if (uri, found.record) in self._taken_down:
+            return Skipped(found.record, "takedown")
+        text, steps = normalise(found.text, self._config.normalise)
+        if self._redactor is not None:
+            text, redacted = self._redactor.text(text)
+            steps += tuple(f"redact {kind}" for kind in redacted)
+            url, date, meta = (self._redactor.value(value) for value in (found.url, found.date, found.meta))
+            found = found._replace(url=url, date=date, meta=meta)
+        if not text or text.isspace():
+            return bad_record(found.record, "empty-text", "nothing is left after normalising", found.text)
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            return bad_record(found.record, "lone-surrogate", f"{error}; fix_encoding would repair it", found.text)
+        if self._taken_down_ids and document_id(text) in self._taken_down_ids:
+            return Skipped(found.record, "takedown")
+        return _Document(found, data, steps)
+
+
+@dataclass
+class _FileTotals:
+    """What has been read of one file, over all parts of this unit."""
+
+    records: int = 0
+    written: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    quarantined: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,21 +256,12 @@ class _Document:
     steps: tuple[str, ...]
 
 
-def _as_document(record: Record, config: NormaliseConfig) -> _Document | BadRecord:
-    text, steps = normalise(record.text, config)
-    if not text or text.isspace():
-        return bad_record(record.record, "empty-text", "nothing is left after normalising", record.text)
-    try:
-        return _Document(record, text.encode(), steps)
-    except UnicodeEncodeError as error:
-        return bad_record(record.record, "lone-surrogate", f"{error}; fix_encoding would repair it", record.text)
-
-
 class _Part:
     """Columns of a part while it grows."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, redactor: Redactor | None = None) -> None:
         self._source = source
+        self._redactor = redactor
         self._batches: list[pa.RecordBatch] = []
         self._quarantine: list[dict[str, Any]] = []
         self._bytes = 0
@@ -209,7 +294,10 @@ class _Part:
             self._close_slice()
 
     def put_aside(self, uri: str, bad: BadRecord) -> None:
-        self._quarantine.append({"source": self._source, "uri": uri, **bad._asdict()})
+        row = bad._asdict()
+        if self._redactor is not None:
+            row["message"], row["excerpt"] = self._redactor.value(bad.message), self._redactor.value(bad.excerpt)
+        self._quarantine.append({"source": self._source, "uri": uri, **row})
         self.counts.read += 1
         self.counts.quarantined[bad.error] += 1
 
@@ -217,22 +305,25 @@ class _Part:
         self.counts.read += 1
         self.counts.skipped[found.reason] += 1
 
-    def close_file(self, file: InputFile, read: int, written: int, skipped: int) -> None:
+    def close_file(self, file: InputFile, totals: _FileTotals, checksum: str | None) -> None:
         self.ledger.append(
             {
                 "source": file.source,
                 "uri": file.uri,
                 "bytes": file.bytes,
                 "etag": file.etag,
-                "records": read,
-                "written": written,
-                "skipped": skipped,
-                "quarantined": read - written - skipped,
+                "sha256": checksum,
+                "records": totals.records,
+                "written": totals.written,
+                "duplicates": 0,
+                "skipped": sum(totals.skipped.values()),
+                "quarantined": sum(totals.quarantined.values()),
+                "reasons": canonical_meta({**totals.skipped, **totals.quarantined}),
                 "status": "read",
             }
         )
 
-    def finish(self) -> DocumentBatch:
+    def finish(self, following: Position) -> DocumentBatch:
         self._close_slice()
         return DocumentBatch(
             pa.Table.from_batches(self._batches, DOCUMENTS),
@@ -240,6 +331,7 @@ class _Part:
             pa.Table.from_pylist(self.ledger, LEDGER),
             self.counts,
             dict(sorted(self._normalised.items())),
+            following,
         )
 
     def _close_slice(self) -> None:

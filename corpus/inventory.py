@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -22,6 +22,9 @@ from corpus.sources.base import InputFile, hash64
 # or a few.
 _GROUP_FILES = {"text": 64, "html": 64, "python-docs": 64}
 _GROUP_RECORD_FILES = 1024
+
+RANGE_PARTS = 4
+"""A range of a large file is about this many parts long; a file is divided if it has twice as much."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,29 @@ class Inventory:
 
 
 @dataclass(frozen=True)
+class Span:
+    """A range of one large file, in bytes for lines, in rows for tables.
+
+    `record` is the number of its first record, `bytes` its share of the file, for progress.
+    """
+
+    record: int
+    begin: int
+    end: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class IngestUnit:
-    """Files of one source that are read together, sorted by uri. `stem` begins the names of its parts."""
+    """Files of one source that are read together, sorted by uri. `stem` begins the names of its parts.
+
+    A unit with a `span` reads that range of its one file.
+    """
 
     source: str
     files: tuple[InputFile, ...]
     stem: str
+    span: Span | None = None
 
     @property
     def material(self) -> list[tuple[str, int, str]]:
@@ -60,12 +80,19 @@ class IngestUnit:
 
     @property
     def bytes(self) -> int:
-        """Size of its files as they lie there."""
-        return sum(file.bytes for file in self.files)
+        """Size of its files as they lie there, or of its range."""
+        return sum(file.bytes for file in self.files) if self.span is None else self.span.bytes
 
     def part_name(self, number: int) -> str:
         """Name of its `number`-th part, from 0."""
         return f"{self.stem}-{number:05d}"
+
+
+def large_files(inventory: Inventory, config: IngestConfig) -> list[InputFile]:
+    """The files large enough to be divided, of a kind that can be read from the middle, and read to their end."""
+    kinds = {source.name: source.kind for source in config.sources if source.limit is None}
+    least = 2 * RANGE_PARTS * config.part_bytes
+    return [f for f in inventory.files if f.bytes >= least and kinds.get(f.source) in ("jsonl", "parquet")]
 
 
 def take_inventory(config: IngestConfig) -> Inventory:
@@ -82,11 +109,20 @@ def take_inventory(config: IngestConfig) -> Inventory:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"sources: two are called {name!r}; names stand in ids of parts and must differ")
-    files = [file for source in config.sources for file in open_source(source).inventory()]
+    gone = {(down.source, down.uri) for down in config.takedown if down.record is None}
+    files = [
+        file
+        for source in config.sources
+        if (source.name, "") not in gone
+        for file in open_source(source).inventory()
+        if (source.name, file.uri) not in gone
+    ]
     return Inventory(tuple(sorted(files, key=lambda file: (file.source, file.uri))))
 
 
-def plan_units(inventory: Inventory, config: IngestConfig) -> list[IngestUnit]:
+def plan_units(
+    inventory: Inventory, config: IngestConfig, spans: Mapping[tuple[str, str], Sequence[Span]] | None = None
+) -> list[IngestUnit]:
     """Divides the inventory into units of work, sorted by source and first uri.
 
     A file of records is a unit of its own. Where a source has n files, many more than T (1,024 for record formats, 64
@@ -94,27 +130,38 @@ def plan_units(inventory: Inventory, config: IngestConfig) -> list[IngestUnit]:
     ends after a file whose uri hash ends in k = floor(log2(n / T)) zero bits, or that has `part_bytes` or more. Every
     boundary depends on one file alone, so one file more changes one existing unit at most, except where n passes a
     power of two times T and k steps. Parts are cut at `part_bytes` of text while a unit is read, whatever its size.
+    A large file with `spans` (by source and uri) becomes one unit for each of them.
     """
     kinds = {source.name: source.kind for source in config.sources}
     units: list[IngestUnit] = []
     for source, group in groupby(inventory.files, key=lambda file: file.source):
-        files = list(group)
+        files = tuple(group)
         bits = _zero_bits(len(files), _GROUP_FILES.get(kinds[source], _GROUP_RECORD_FILES))
         stems: set[str] = set()
         for members in _divide(files, bits, config.part_bytes):
-            stem = f"{source}-{hashlib.blake2b(members[0].uri.encode(), digest_size=6).hexdigest()}"
-            while stem in stems:  # 48 bits: all but never
-                stem += "x"
-            stems.add(stem)
-            units.append(IngestUnit(source, tuple(members), stem))
+            ranges = (spans or {}).get((source, members[-1].uri), ())
+            whole = members[:-1] if ranges else members
+            if whole:
+                units.append(IngestUnit(source, tuple(whole), _stem(source, whole[0].uri, stems)))
+            if ranges:
+                stem = _stem(source, members[-1].uri, stems)
+                units += [IngestUnit(source, members[-1:], f"{stem}-{i:04d}", span) for i, span in enumerate(ranges)]
     return units
+
+
+def _stem(source: str, uri: str, taken: set[str]) -> str:
+    stem = f"{source}-{hashlib.blake2b(uri.encode(), digest_size=6).hexdigest()}"
+    while stem in taken:  # 48 bits: all but never
+        stem += "x"
+    taken.add(stem)
+    return stem
 
 
 def _zero_bits(files: int, group: int) -> int:
     return max(0, math.floor(math.log2(files / group))) if files > group else 0
 
 
-def _divide(files: Sequence[InputFile], bits: int, part_bytes: int) -> Iterator[Sequence[InputFile]]:
+def _divide(files: tuple[InputFile, ...], bits: int, part_bytes: int) -> Iterator[tuple[InputFile, ...]]:
     """Groups of neighbours: a file ends its group if `bits` bits of its uri's hash are zero, or if it is large."""
     begin = 0
     for index, file in enumerate(files):

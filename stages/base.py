@@ -78,6 +78,8 @@ class Context:
     report: Callable[[Mapping[str, Any]], None]
     check: Callable[[], None]
     """Raises if the work must stop (the lease was lost, the run cancelled)."""
+    advanced: Callable[[Unit, int], None] = lambda unit, weight: None
+    """Tells how much of a unit's weight is done; called as often as one likes."""
 
 
 class Stage(ABC, Generic[Config]):
@@ -106,6 +108,16 @@ class Stage(ABC, Generic[Config]):
     def parameters(self) -> Any:
         """The canonical payload of the fingerprint: all that determines the result beside the inputs."""
         return canonical(self.config, self.name)
+
+    def follow(self, previous: Output | None) -> None:
+        """Called before `start` with the output of the run before, for what tells people how things changed.
+
+        Nothing that is in the content digest may depend on it.
+        """
+
+    def starts(self) -> bool:
+        """Whether `start` does anything for this configuration."""
+        return type(self).start is not Stage.start
 
     def start(self, inputs: Inputs, writer: PartWriter) -> None:
         """Prepare what all units share, in the runner's process; files written here are parts like all others."""

@@ -1,21 +1,23 @@
 """ingest: input files become immutable document parts; what cannot be read is put aside with its reason.
 
 Parts: `documents/<stem>-<k>`, `quarantine/<stem>-<k>` (only where there is something), `index/ids`, and for people
-`about/ledger` and `about/normalised`.
+`about/ledger`, `about/normalised` and, where there are large files, `about/spans`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, astuple
+from functools import partial
 from typing import Any
 
 from corpus.config import IngestConfig, SourceConfig
 from stages.base import Context, Inputs, Stage, Unit
 from stages.config import RunConfig
-from storage.fingerprint import canonical
+from storage.fingerprint import canonical, hash_of
 from storage.manifests import ManifestError
-from storage.outputs import PartWriter, Receipt
-from storage.schemas import DOCUMENTS, ID_INDEX, LEDGER, QUARANTINE
+from storage.outputs import Output, PartWriter, Receipt
+from storage.schemas import DOCUMENTS, ID_INDEX, QUARANTINE
 
 _CHOOSING = ("path", "include", "exclude", "packages", "exclude_packages", "max_bytes")
 
@@ -24,11 +26,12 @@ class Ingest(Stage[IngestConfig]):
     """Reads every source, in parts that depend on the files alone."""
 
     name = "ingest"
-    version = 1
+    version = 2
 
     def __init__(self, config: IngestConfig) -> None:
         super().__init__(config)
         self._inventory: Any = None
+        self._previous: Output | None = None
 
     def inventory(self) -> Any:
         """The input files, listed once for the life of this object."""
@@ -42,42 +45,90 @@ class Ingest(Stage[IngestConfig]):
         # Workers get their files in the unit; the inventory of a large source is not worth sending along.
         return Ingest, (self.config,)
 
+    def follow(self, previous: Output | None) -> None:
+        self._previous = previous
+
     def parameters(self) -> Any:
-        inventory = self.inventory()
+        inventory, parameters = self.inventory(), canonical(self.config, self.name)
+        taken_down = parameters["takedown"]
         return {
-            **canonical(self.config, self.name),
+            **parameters,
+            "takedown": {"entries": len(taken_down), "digest": hash_of(taken_down)},
             "inventory": {"digest": inventory.digest, "files": len(inventory.files), "bytes": inventory.bytes},
         }
 
+    def starts(self) -> bool:
+        from corpus.inventory import large_files
+
+        return bool(large_files(self.inventory(), self.config))
+
+    def start(self, inputs: Inputs, writer: PartWriter) -> None:
+        """Finds where large files are divided."""
+        if not self.starts():
+            return
+        from corpus.inventory import Span
+        from corpus.sources.base import InputFile
+        from corpus.spans import find_spans
+
+        size = self.config.part_bytes
+        before = self._previous.read_json("about/spans") if self._previous and self._previous.has("about/spans") else {}
+        known = (
+            {InputFile(*file): [Span(*span) for span in spans] for file, spans in before["files"]}
+            if before.get("part_bytes") == size
+            else {}
+        )
+        found = find_spans(self.inventory(), self.config, known)
+        files = [[list(astuple(file)), [list(astuple(span)) for span in spans]] for file, spans in found.items()]
+        writer.json("about/spans", {"part_bytes": size, "files": files})
+        writer.notes["spans"] = files
+
     def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
-        from corpus.inventory import plan_units
+        from corpus.inventory import Span, plan_units
         from corpus.normalise import NORMALISE_VERSION
 
-        sources = {source.name: _reading(source) for source in self.config.sources}
+        spans = {
+            (file[0], file[1]): [Span(*span) for span in spans]
+            for file, spans in started.notes.get("spans", [])
+            if len(spans) > 1
+        }
+        sources = {source.name: source for source in self.config.sources}
         shared = {
             "normalise": {**canonical(self.config.normalise), "version": NORMALISE_VERSION},
+            "redact": canonical(self.config.redact),
             "part_bytes": self.config.part_bytes,
             "max_record_bytes": self.config.max_record_bytes,
+            "checksums": self.config.checksums,
         }
-        return [
-            Unit(
-                unit.stem,
-                # Only what this unit's documents depend on: another source or file leaves its key as it is.
-                self.unit_key(**shared, source=sources[unit.source], stem=unit.stem, files=canonical(unit.material)),
-                {"unit": unit},
-                unit.bytes,
-            )
-            for unit in plan_units(self.inventory(), self.config)
-        ]
+        reading = {name: _reading(source) for name, source in sources.items()}
+        taken_down: dict[tuple[str, str], list[Any]] = {}
+        for down in self.config.takedown:
+            taken_down.setdefault((down.source, down.uri.partition("!/")[0]), []).append(canonical(down))
+        units = []
+        for unit in plan_units(self.inventory(), self.config, spans):
+            # Only what this unit's documents depend on: another source or file leaves its key as it is.
+            material = {**shared, "source": reading[unit.source], "stem": unit.stem, "files": canonical(unit.material)}
+            if unit.span is not None:
+                material["span"] = list(astuple(unit.span))
+            if entries := [entry for file in unit.files for entry in taken_down.get((unit.source, file.uri), ())]:
+                material["takedown"] = entries
+            units.append(Unit(unit.stem, self.unit_key(**material), {"unit": unit}, unit.bytes))
+        return units
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-        from corpus.documents import read_unit
+        from corpus.documents import Position, read_unit
 
         files = unit.payload["unit"]
-        for number, batch in enumerate(read_unit(self.config, files)):
+        position, number, batches = Position(), 0, None
+        while not position.done:
             context.check()
             if writer.committed(number):
+                # What an earlier attempt finished is passed over: reading goes on where it ended.
+                position, batches = Position(**writer.notes["position"]), None
+                number += 1
                 continue
+            if batches is None:
+                batches = read_unit(self.config, files, position, partial(context.advanced, unit))
+            batch = next(batches)
             name = files.part_name(number)
             if batch.documents.num_rows:
                 writer.parquet(f"documents/{name}", batch.documents, DOCUMENTS)
@@ -85,42 +136,43 @@ class Ingest(Stage[IngestConfig]):
                 writer.parquet(f"quarantine/{name}", batch.quarantine, QUARANTINE)
             counts = batch.counts
             writer.count(read=counts.read, kept=counts.kept, dropped=counts.skipped, quarantined=counts.quarantined)
-            writer.commit(number, {"ledger": batch.ledger.to_pylist(), "normalised": [batch.normalised]})
+            ledger = [{**row, "unit": unit.name} for row in batch.ledger.to_pylist()]
+            position = batch.next
+            notes = {"ledger": ledger, "normalised": [batch.normalised], "position": asdict(position)}
+            writer.commit(number, notes)
+            number += 1
 
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
         import pyarrow as pa
 
         from corpus.documents import id_index
+        from corpus.ledger import LEDGER_WITH_UNITS, LedgerError, count_duplicates, gone_since, join_rows
         from storage.arrow_files import read_parquet
 
-        rows = [
-            {**row, "unit": unit.name}
-            for unit, receipt in zip(self.units(inputs, receipts[0]), receipts, strict=True)
-            for row in receipt.notes.get("ledger", [])
-        ]
-        for row in rows:
-            if row["records"] != row["written"] + row["skipped"] + row["quarantined"]:
-                raise ManifestError(
-                    f"ingest: {row['source']}:{row['uri']} does not add up: read {row['records']}, written "
-                    f"{row['written']}, skipped {row['skipped']}, quarantined {row['quarantined']}"
-                )
-        listed = {(file.source, file.uri) for file in self.inventory().files}
-        found = {(row["source"], row["uri"]) for row in rows}
-        if listed != found:
-            lost = sorted(listed ^ found)[:3]
-            raise ManifestError(f"ingest: files without a line in the ledger, or the other way round: {lost}")
-        # The unit says which parts hold a file, so that a record is found without looking through all of them.
-        schema = LEDGER.append(pa.field("unit", pa.string(), nullable=False))
-        writer.parquet("about/ledger", pa.Table.from_pylist(rows, schema=schema), schema)
+        parts = [part for receipt in receipts for part in receipt.parts if part.kind == "documents"]
+        index = id_index([(part.name, read_parquet(writer.store, part.path, ["id"]).column("id")) for part in parts])
+        try:
+            rows = join_rows(row for receipt in receipts for row in receipt.notes.get("ledger", []))
+            listed = {(file.source, file.uri) for file in self.inventory().files}
+            if listed != rows.keys():
+                lost = sorted(listed ^ rows.keys())[:3]
+                raise LedgerError(f"files without a line in the ledger, or the other way round: {lost}")
+            read = partial(read_parquet, writer.store, columns=["source", "uri"])
+            count_duplicates(rows, index, {part.name: partial(read, part.path) for part in parts})
+        except LedgerError as error:
+            raise ManifestError(f"ingest: {error}") from error
+        ordered = [rows[file.source, file.uri] for file in self.inventory().files]
+        if self._previous is not None:
+            before = self._previous.read("about/ledger").to_pylist()
+            ordered += gone_since(rows, before, self.config.takedown)
+        writer.parquet("about/ledger", pa.Table.from_pylist(ordered, schema=LEDGER_WITH_UNITS), LEDGER_WITH_UNITS)
         normalised: dict[str, int] = {}
         for receipt in receipts:
             for steps in receipt.notes.get("normalised", []):
                 for step, number in steps.items():
                     normalised[step] = normalised.get(step, 0) + number
         writer.json("about/normalised", normalised)
-        parts = [part for receipt in receipts for part in receipt.parts if part.kind == "documents"]
-        ids = [(part.name, read_parquet(writer.store, part.path, ["id"]).column("id")) for part in parts]
-        writer.parquet("index/ids", id_index(ids), ID_INDEX)
+        writer.parquet("index/ids", index, ID_INDEX)
 
 
 def _reading(source: SourceConfig) -> dict[str, Any]:

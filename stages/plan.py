@@ -92,7 +92,7 @@ def look(
     rows: list[PlanRow] = []
     found: dict[str, Output] = {}
     for name, stage in stages.items():
-        before = _before(store, record, name)
+        before = before_of(store, record, name)
         wanted = selection.includes(name, stages)
         missing = [need for need in stage.needs if need not in found]
         if missing:
@@ -148,14 +148,14 @@ def _progress(
     """Units that need not be done again, and all units where that is known without working."""
     receipts = reusable_receipts(store, stage.name, folder, others=True)
     start = receipts.get(f"start-{fingerprint}")
-    if start is None and type(stage).start is not Stage.start:
+    if start is None and stage.starts():
         return sum(1 for key in receipts if not key.startswith(("start-", "finish-"))), None
     started = outputs.Receipt("", (), {}, {}, 0.0) if start is None else outputs.read_receipt(store, start)
     units = stage.units(found, started)
     return sum(1 for unit in units if unit.key in receipts), len(units)
 
 
-def _before(store: Store, record: Mapping[str, Any] | None, stage: str) -> Output | None:
+def before_of(store: Store, record: Mapping[str, Any] | None, stage: str) -> Output | None:
     entry = (record or {}).get("stages", {}).get(stage, {})
     if not entry.get("output"):
         return None

@@ -12,7 +12,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -53,6 +54,22 @@ def _open(store: Store, folder: str) -> Output:
     return _opened[key]
 
 
+# What the units at work have done so far, for progress: for each worker (unit, weight) in memory it shares with the
+# parent. Nothing is locked, so a killed worker leaves nothing locked; a torn reading shows for half a second.
+_SLOTS = 1024
+_slots: Any = None
+
+
+def _unit_number(unit: Unit) -> int:
+    return zlib.crc32(unit.key.encode()) + 1
+
+
+def _tell(unit: Unit, weight: int) -> None:
+    if _slots is not None:
+        slot = os.getpid() % _SLOTS
+        _slots[2 * slot], _slots[2 * slot + 1] = _unit_number(unit), weight
+
+
 def execute(
     order: Order,
     report: Callable[[Any], None] | None = None,
@@ -70,13 +87,16 @@ def execute(
         order.attempt,
         report or (lambda _: None),
         check or (lambda: None),
+        _tell,
     )
     order.stage.run_unit(order.unit, inputs, writer, context)
     return writer.finish()
 
 
-def _start_worker(threads: int, parent: int) -> None:
+def _start_worker(threads: int, parent: int, slots: Any) -> None:
     """Runs first in every worker: leave interrupts to the parent, die with it, keep libraries from using all cores."""
+    global _slots
+    _slots = slots
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -102,6 +122,7 @@ class WorkerPool:
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._executor: ProcessPoolExecutor | None = None
+        self._slots = _SPAWN.RawArray("q", 2 * _SLOTS)
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="worker-start")
         self._lock = threading.Lock()
 
@@ -109,7 +130,7 @@ class WorkerPool:
         with self._lock:
             if self._executor is None:
                 self._executor = ProcessPoolExecutor(
-                    self.workers, _SPAWN, initializer=_start_worker, initargs=(1, os.getpid())
+                    self.workers, _SPAWN, initializer=_start_worker, initargs=(1, os.getpid(), self._slots)
                 )
             return self._executor
 
@@ -143,9 +164,10 @@ class WorkerPool:
                 check()
                 done(order.unit, execute(order, report, check))
             return
-        for order in self._run_together(orders, done, check):
+        report = report or (lambda _: None)
+        for order in self._run_together(orders, done, check, report):
             for _ in range(TRIES_ALONE):
-                if not self._run_together([order], done, check):
+                if not self._run_together([order], done, check, report):
                     break
             else:
                 raise WorkerDiedError(
@@ -154,7 +176,11 @@ class WorkerPool:
                 )
 
     def _run_together(
-        self, orders: Sequence[Order], done: Callable[[Unit, Receipt], None], check: Callable[[], None]
+        self,
+        orders: Sequence[Order],
+        done: Callable[[Unit, Receipt], None],
+        check: Callable[[], None],
+        report: Callable[[Any], None],
     ) -> list[Order]:
         """Do orders side by side; returns those that a dying worker took with it."""
         executor = self._processes()
@@ -173,8 +199,11 @@ class WorkerPool:
                         lost.append(order)
                 finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
                 check()
+                if under_way := self._under_way(pending.values()):
+                    report({"under_way": under_way})
                 for future in finished:
                     order = pending.pop(future)
+                    report({"under_way": {order.unit.name: 0}})
                     try:
                         done(order.unit, future.result())
                     except BrokenProcessPool:
@@ -193,6 +222,12 @@ class WorkerPool:
             self.close()
             raise
         return []
+
+    def _under_way(self, orders: Iterable[Order]) -> dict[str, int]:
+        """Unit -> how much of its weight is done, of units that tell."""
+        said = dict(zip(self._slots[::2], self._slots[1::2], strict=True))
+        found = {order.unit.name: said.get(_unit_number(order.unit), 0) for order in orders}
+        return {name: weight for name, weight in found.items() if weight}
 
     def close(self) -> None:
         """End all workers now."""

@@ -28,6 +28,8 @@ class StageProgress:
     weight: int = 0
     weight_finished: int = 0
     documents: int = 0
+    under_way: dict[str, int] = field(default_factory=dict)
+    """Unit -> how much of its weight is done, of units that are at work and tell."""
     values: dict[str, Any] = field(default_factory=dict)
     message: str = ""
     began: float = 0.0
@@ -41,12 +43,16 @@ class StageProgress:
         if steps and step is not None and self.finished < self.units:
             return min(1.0, (self.finished + min(1.0, float(step) / float(steps))) / max(1, self.units))
         if self.weight:
-            return self.weight_finished / self.weight
+            return min(1.0, self.weight_done() / self.weight)
         return self.finished / self.units if self.units else 0.0
+
+    def weight_done(self) -> int:
+        """Bytes of finished units, and what is done of those at work."""
+        return self.weight_finished + sum(self.under_way.values())
 
     def mark(self, now: float) -> None:
         """Remember this moment for the rates."""
-        self.marks.append((now, self.share(), self.documents, self.weight_finished))
+        self.marks.append((now, self.share(), self.documents, self.weight_done()))
         while len(self.marks) > 2 and self.marks[1][0] < now - _WINDOW:
             del self.marks[0]
 
@@ -122,6 +128,11 @@ class Progress:
         with self._lock:
             progress = self._of(stage)
             if not isinstance(values, Mapping):
+                return
+            if "under_way" in values:
+                progress.under_way.update(values["under_way"])
+                progress.mark(time.monotonic())
+                self.changed(progress, "measured")
                 return
             if "retry" in values:
                 progress.message = f"try {values.get('attempt', '?')} failed, trying again: {values['retry']}"

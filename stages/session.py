@@ -13,7 +13,7 @@ from stages import provenance
 from stages.base import GateError, Stage, StageError
 from stages.config import RunConfig
 from stages.graph import make_stages
-from stages.plan import PlanRow, Selection, look
+from stages.plan import PlanRow, Selection, before_of, look
 from stages.runner import BatchRunner, Reporter, StageResult, run_stage
 from storage import runs
 from storage.filesystem import Store
@@ -110,6 +110,7 @@ class Session:
         stage = self.stages[name]
         inputs = self.inputs_of(name)
         self._note(name, status="running")
+        stage.follow(before_of(self.store, self.record, name))
         try:
             result = run_stage(
                 stage,

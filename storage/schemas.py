@@ -47,15 +47,23 @@ LEDGER = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("etag", pa.string(), nullable=False),
+        pa.field("sha256", pa.string()),
         pa.field("records", pa.int64(), nullable=False),
         pa.field("written", pa.int64(), nullable=False),
+        pa.field("duplicates", pa.int64(), nullable=False),
         pa.field("skipped", pa.int64(), nullable=False),
         pa.field("quarantined", pa.int64(), nullable=False),
+        pa.field("reasons", pa.string(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
     ]
 )
 """One row an input file: `records = written + skipped + quarantined`; what is skipped is by its kind no document.
-`status` is "read" or "tombstone" (gone since)."""
+
+`duplicates` are those of the written documents whose text stands earlier too (in the order of part names and rows);
+`reasons` is JSON, reason of skipping or quarantine -> records; `sha256` ("sha256:hex") is of the file as it lies there.
+`status` is "read", "tombstone" (the file was there in the generation before and is gone) or "takedown" (left out on
+request); the counts of the latter two are those of the generation that read it and enter no sum.
+"""
 
 SPAN = pa.struct(
     [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from corpus.config import SourceConfig
 
@@ -103,12 +103,18 @@ class Cursor:
         then the file is read from its start and earlier records are passed over.
     stop
         Only records that begin before this byte (this row, for tables) are read; None for all.
+    sha256
+        After the last record: "sha256:hex" of the file as it lies there, if all of it went by in order; else None.
+    position
+        Bytes of the file as it lies there that have been read so far, for progress.
     """
 
     member: str = ""
     record: int = 0
     offset: int = 0
     stop: int | None = None
+    sha256: str | None = None
+    position: int = 0
 
 
 class Source(Protocol):
@@ -140,6 +146,10 @@ class Source(Protocol):
         OSError
             If the disk or the network fails: that may heal, so it is for the caller to try again.
         """
+        ...
+
+    def checksum(self, file: InputFile) -> str | None:
+        """ "sha256:hex" of a file as it lies there, by reading it; None if it cannot be opened."""
         ...
 
 
@@ -181,6 +191,14 @@ def hash64(text: str) -> int:
     """A hash of 64 uniform bits that is the same on every machine (blake2b)."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big")
+
+
+def sha256_of(raw: BinaryIO) -> str:
+    """ "sha256:hex" of what is left to read of a file."""
+    state = hashlib.sha256()
+    while data := raw.read(1 << 20):
+        state.update(data)
+    return f"sha256:{state.hexdigest()}"
 
 
 def excerpt(data: bytes | str) -> str:

@@ -19,7 +19,17 @@ from functools import lru_cache
 
 from corpus.config import SourceConfig
 from corpus.formats.text import decode, read_whole, whole_text
-from corpus.sources.base import BadRecord, Cursor, Found, InputFile, Record, Selection, SourceError, bad_record
+from corpus.sources.base import (
+    BadRecord,
+    Cursor,
+    Found,
+    InputFile,
+    Record,
+    Selection,
+    SourceError,
+    bad_record,
+    sha256_of,
+)
 from corpus.sources.files import CANNOT_OPEN, Root, finish_listing, local_listing, matcher, open_input
 from corpus.sources.streams import Content
 
@@ -96,18 +106,30 @@ class PythonDocs:
                 selection.reached(number + 1)
                 yield found._replace(record=number)
 
-    def _read(self, file: InputFile) -> Iterator[Record | BadRecord]:
+    def checksum(self, file: InputFile) -> str | None:
+        """ "sha256:hex" of a file, by reading it; None if it cannot be opened."""
+        root, located = self._locate(file)
+        try:
+            raw = open_input(root, located)
+        except CANNOT_OPEN:
+            return None
+        with raw:
+            return sha256_of(raw)
+
+    def _locate(self, file: InputFile) -> tuple[Root, InputFile]:
         prefix = next(prefix for prefix in self._roots if file.uri.startswith(prefix))
         path = file.uri.removeprefix(prefix)
-        root = Root(None, self._roots[prefix])
-        located = InputFile(file.source, path, file.bytes, file.etag)
+        return Root(None, self._roots[prefix]), InputFile(file.source, path, file.bytes, file.etag)
+
+    def _read(self, file: InputFile) -> Iterator[Record | BadRecord]:
+        root, located = self._locate(file)
         try:
             raw = open_input(root, located)
         except CANNOT_OPEN as error:
             yield bad_record(0, "cannot-open", str(error))
             return
         with raw:
-            yield from self._content(Content(raw, path), path, self._package(file.uri))
+            yield from self._content(Content(raw, located.uri), located.uri, self._package(file.uri))
 
     def _content(self, content: Content, path: str, package: str) -> Iterator[Record | BadRecord]:
         kind = _kind(path.rpartition("/")[2])

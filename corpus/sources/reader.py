@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from corpus.config import SourceConfig
-from corpus.sources.base import Cursor, Found, InputFile, Selection, bad_record
+from corpus.sources.base import Cursor, Found, InputFile, Selection, bad_record, sha256_of
 from corpus.sources.files import CANNOT_OPEN, find_root, list_files, open_input
 from corpus.sources.streams import SUFFIXES, Content
 
@@ -25,6 +26,22 @@ class FileSource:
     def inventory(self) -> list[InputFile]:
         """All files, sorted by uri."""
         return list_files(self.config, tuple(name + packed for name in self._format.endings for packed in SUFFIXES))
+
+    @contextlib.contextmanager
+    def open(self, file: InputFile) -> Iterator[BinaryIO | None]:
+        """A file as it lies there; None if it cannot be opened."""
+        try:
+            raw = open_input(self._root, file)
+        except CANNOT_OPEN:
+            yield None
+            return
+        with raw:
+            yield raw
+
+    def checksum(self, file: InputFile) -> str | None:
+        """ "sha256:hex" of a file as it lies there, by reading it; None if it cannot be opened."""
+        with self.open(file) as raw:
+            return None if raw is None else sha256_of(raw)
 
     def records(self, file: InputFile, *, start: int = 0, cursor: Cursor | None = None) -> Iterator[Found]:
         """Every record of a file."""

@@ -1,0 +1,102 @@
+"""The ledger: one row an input file, what became of its records, and which files of the generation before are gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from corpus.config import Takedown
+from corpus.documents import canonical_meta
+from storage.schemas import LEDGER
+
+LEDGER_WITH_UNITS = LEDGER.append(pa.field("unit", pa.string(), nullable=False))
+"""The unit says which parts hold a file (their stems begin with it), so that a record is found without a search."""
+
+Row = dict[str, Any]
+_SINCE_ADDED = {"sha256": None, "duplicates": 0, "skipped": 0, "reasons": "{}"}
+"""Columns that ledgers of version 1 of ingest did not have."""
+_SUMS = ("records", "written", "skipped", "quarantined")
+
+
+class LedgerError(ValueError):
+    """The ledger does not add up."""
+
+
+def join_rows(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
+    """(source, uri) -> its row: rows of files that were read in several units are added up.
+
+    Raises
+    ------
+    LedgerError
+        If a row does not add up.
+    """
+    joined: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        if row["records"] != row["written"] + row["skipped"] + row["quarantined"]:
+            raise LedgerError(
+                f"{row['source']}:{row['uri']} does not add up: read {row['records']}, written {row['written']}, "
+                f"skipped {row['skipped']}, quarantined {row['quarantined']}"
+            )
+        known = joined.setdefault((row["source"], row["uri"]), dict(row))
+        if known["unit"] != row["unit"]:
+            known |= {name: known[name] + row[name] for name in _SUMS}
+            known["sha256"] = known["sha256"] or row["sha256"]
+            reasons = json.loads(known["reasons"])
+            for reason, number in json.loads(row["reasons"]).items():
+                reasons[reason] = reasons.get(reason, 0) + number
+            known["reasons"] = canonical_meta(reasons)
+            # Units of one file are called STEM-0000, STEM-0001 …
+            known["unit"] = row["unit"].rpartition("-")[0]
+    return joined
+
+
+def count_duplicates(rows: Mapping[tuple[str, str], Row], index: pa.Table, uris: Mapping[str, Any]) -> None:
+    """Fills in `duplicates`: documents that are not the first of their text in the order of part names and rows.
+
+    Parameters
+    ----------
+    index
+        Schema `ID_INDEX`.
+    uris
+        Part name -> a function that gives its columns `source` and `uri`; asked for parts with duplicates only.
+    """
+    ids = index.column("id").combine_chunks()
+    words = np.frombuffer(ids.buffers()[1], np.uint64, 2 * len(ids), ids.offset * 16).reshape(-1, 2)
+    again = np.flatnonzero((words[1:] == words[:-1]).all(axis=1)) + 1
+    copies = index.select(["part", "row"]).take(pa.array(again)).sort_by([("part", "ascending"), ("row", "ascending")])
+    parts = copies.column("part").to_pylist()
+    numbers = copies.column("row").to_numpy()
+    begin = 0
+    while begin < len(parts):
+        end = begin
+        while end < len(parts) and parts[end] == parts[begin]:
+            end += 1
+        table = uris[parts[begin]]().take(pa.array(numbers[begin:end]))
+        for source, uri in zip(table.column("source").to_pylist(), table.column("uri").to_pylist(), strict=True):
+            rows[_file_of(rows, source, uri)]["duplicates"] += 1
+        begin = end
+
+
+def _file_of(rows: Mapping[tuple[str, str], Row], source: str, uri: str) -> tuple[str, str]:
+    """The input file of a document: what stands before `!/` in a document from an archive."""
+    name = uri
+    while (source, name) not in rows:
+        name, mark, _ = name.rpartition("!/")
+        if not mark:
+            raise LedgerError(f"no line for {source}:{uri}")
+    return source, name
+
+
+def gone_since(rows: Mapping[tuple[str, str], Row], before: Sequence[Row], takedown: Sequence[Takedown]) -> list[Row]:
+    """Rows of files that an earlier ledger has and this one does not: tombstones, and what was taken down."""
+    files = {(down.source, down.uri) for down in takedown if down.record is None}
+    gone = []
+    for row in before:
+        if (row["source"], row["uri"]) not in rows:
+            wanted = (row["source"], row["uri"]) in files or (row["source"], "") in files
+            gone.append({**_SINCE_ADDED, **row, "status": "takedown" if wanted else "tombstone", "unit": ""})
+    return gone
