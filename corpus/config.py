@@ -93,6 +93,12 @@ class SourceConfig:
     exclude_packages: tuple[str, ...] = setting(
         "python-docs: not these top-level packages (`stdlib` stands for the whole standard library).", ()
     )
+    adopt: bool = setting(
+        "parquet: files that are document parts already (of another workspace, or exported by export-corpus; their "
+        "`source` must be this source's name) are taken as they are: linked into the workspace where it lies on the "
+        "same disk, else copied. They are checked, not normalised. Files that do not fit are read like any other.",
+        False,
+    )
     max_bytes: int | None = setting(
         "At most about this many bytes of input files: whole files are taken in the order of a hash of their path "
         "until their sizes reach it, so that one more file changes little. Empty for all.",
@@ -105,6 +111,10 @@ class SourceConfig:
     )
 
     def __post_init__(self) -> None:
+        if self.adopt and (self.kind != "parquet" or self.limit is not None or self.fraction < 1):
+            raise ValueError(f"source {self.name!r}: adopt takes whole parquet files, without limit and fraction")
+        if self.split_by == "separator" and not self.separator:
+            raise ValueError(f"source {self.name!r}: split_by separator needs a separator, a regular expression")
         if self.kind == "python-docs":
             return
         if not self.path:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from corpus.config import Takedown
+from corpus.config import IngestConfig, Takedown
 from corpus.documents import canonical_meta
+from corpus.inventory import Inventory
+from corpus.sources import open_source
 from storage.schemas import LEDGER
 
 LEDGER_WITH_UNITS = LEDGER.append(pa.field("unit", pa.string(), nullable=False))
@@ -54,41 +59,47 @@ def join_rows(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
     return joined
 
 
-def count_duplicates(rows: Mapping[tuple[str, str], Row], index: pa.Table, uris: Mapping[str, Any]) -> None:
+def count_duplicates(
+    rows: Mapping[tuple[str, str], Row], index: pa.Table, places: Mapping[str, Callable[[], pa.Table]]
+) -> None:
     """Fills in `duplicates`: documents that are not the first of their text in the order of part names and rows.
 
     Parameters
     ----------
     index
         Schema `ID_INDEX`.
-    uris
-        Part name -> a function that gives its columns `source` and `uri`; asked for parts with duplicates only.
+    places
+        Part name -> a function that reads its columns `source` and `uri`; asked for parts of several files only.
     """
+    of_unit: dict[str, list[Row]] = {}
+    for row in rows.values():
+        of_unit.setdefault(row["unit"], []).append(row)
     ids = index.column("id").combine_chunks()
     words = np.frombuffer(ids.buffers()[1], np.uint64, 2 * len(ids), ids.offset * 16).reshape(-1, 2)
     again = np.flatnonzero((words[1:] == words[:-1]).all(axis=1)) + 1
     copies = index.select(["part", "row"]).take(pa.array(again)).sort_by([("part", "ascending"), ("row", "ascending")])
-    parts = copies.column("part").to_pylist()
-    numbers = copies.column("row").to_numpy()
-    begin = 0
-    while begin < len(parts):
-        end = begin
-        while end < len(parts) and parts[end] == parts[begin]:
-            end += 1
-        table = uris[parts[begin]]().take(pa.array(numbers[begin:end]))
+    for part, group in groupby(
+        zip(*(copies.column(c).to_pylist() for c in ("part", "row")), strict=True), itemgetter(0)
+    ):
+        numbers = [row for _, row in group]
+        unit = part.partition("/")[2].rpartition("-")[0]
+        files = of_unit.get(unit) or of_unit[unit.rpartition("-")[0]]
+        if len(files) == 1:
+            files[0]["duplicates"] += len(numbers)
+            continue
+        table = places[part]().take(pa.array(numbers))
         for source, uri in zip(table.column("source").to_pylist(), table.column("uri").to_pylist(), strict=True):
-            rows[_file_of(rows, source, uri)]["duplicates"] += 1
-        begin = end
+            _file_of(rows, source, uri)["duplicates"] += 1
 
 
-def _file_of(rows: Mapping[tuple[str, str], Row], source: str, uri: str) -> tuple[str, str]:
+def _file_of(rows: Mapping[tuple[str, str], Row], source: str, uri: str) -> Row:
     """The input file of a document: what stands before `!/` in a document from an archive."""
     name = uri
     while (source, name) not in rows:
         name, mark, _ = name.rpartition("!/")
         if not mark:
             raise LedgerError(f"no line for {source}:{uri}")
-    return source, name
+    return rows[source, name]
 
 
 def gone_since(rows: Mapping[tuple[str, str], Row], before: Sequence[Row], takedown: Sequence[Takedown]) -> list[Row]:
@@ -100,3 +111,24 @@ def gone_since(rows: Mapping[tuple[str, str], Row], before: Sequence[Row], taked
             wanted = (row["source"], row["uri"]) in files or (row["source"], "") in files
             gone.append({**_SINCE_ADDED, **row, "status": "takedown" if wanted else "tombstone", "unit": ""})
     return gone
+
+
+def verify_inventory(inventory: Inventory, config: IngestConfig, before: Sequence[Row]) -> Inventory:
+    """The inventory as the content of the files says, by their SHA-256 in an earlier ledger.
+
+    A file whose content is the same is given the etag it had; one whose content differs under the same size and etag
+    is given another.
+    """
+    known = {(row["source"], row["uri"]): row for row in before if row["unit"] and row.get("sha256")}
+    readers = {source.name: open_source(source) for source in config.sources}
+    files = []
+    for file in inventory.files:
+        row = known.get((file.source, file.uri))
+        digest = readers[file.source].checksum(file) if row is not None else None
+        if row is not None and digest is not None:
+            if digest == row["sha256"]:
+                file = replace(file, etag=row["etag"], seen=file.seen or file.etag)
+            elif (file.bytes, file.etag) == (row["bytes"], row["etag"]):
+                file = replace(file, etag=f"{file.etag}+{digest[7:23]}", seen=file.seen or file.etag)
+        files.append(file)
+    return Inventory(tuple(files))

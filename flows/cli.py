@@ -5,9 +5,11 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 stopped by a gat
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -55,6 +57,9 @@ UntilOption = Annotated[str | None, typer.Option("--until", metavar="STAGE", hel
 OnlyOption = Annotated[str | None, typer.Option("--only", metavar="STAGE", help="This stage alone.")]
 ForceOption = Annotated[
     list[str] | None, typer.Option("--force", metavar="STAGE", help="Make a new output; may be given several times.")
+]
+VerifyOption = Annotated[
+    bool, typer.Option("--verify", help="Hash every input file, instead of trusting its size and time stamp.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 RunOption = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Which run; otherwise the last one.")]
@@ -144,12 +149,15 @@ def plan(
     until: UntilOption = None,
     only: OnlyOption = None,
     force: ForceOption = None,
+    verify: VerifyOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Say for every stage what would happen and why, without doing anything."""
     from flows import running, show
 
-    session = running.open_session(config, set_, name, workspace, workers, (from_, until, only, force or []))
+    session = running.open_session(
+        config, set_, name, workspace, workers, (from_, until, only, force or []), verify=verify
+    )
     rows = session.plan()
     if json_:
         _print_json({"run": session.config.name, "workspace": session.store.url, "stages": [r.as_dict() for r in rows]})
@@ -169,6 +177,7 @@ def run(
     until: UntilOption = None,
     only: OnlyOption = None,
     force: ForceOption = None,
+    verify: VerifyOption = False,
     no_prefect: Annotated[bool, typer.Option("--no-prefect", help="Do the same work without Prefect.")] = False,
     json_: JsonOption = False,
 ) -> None:
@@ -176,7 +185,9 @@ def run(
     from flows import running, show
 
     running.catch_signals()
-    session = running.open_session(config, set_, name, workspace, workers, (from_, until, only, force or []))
+    session = running.open_session(
+        config, set_, name, workspace, workers, (from_, until, only, force or []), verify=verify
+    )
     rows = session.plan()
     if not json_:
         show.plan(session.config.name, session.store.url, rows)
@@ -267,6 +278,37 @@ def why(
 
 @app.command()
 @guarded
+def takedown(
+    id_: Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="A document: 32 hex digits.")] = None,
+    uri: Annotated[
+        list[str] | None, typer.Option("--uri", metavar="URI[#RECORD]", help="An input file, or a record of it.")
+    ] = None,
+    source: Annotated[list[str] | None, typer.Option("--source", metavar="NAME", help="A whole source.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept with the takedown.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would touch.")] = False,
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Leave documents out of all runs from now on; lists token shards and checkpoints that hold them."""
+    from flows import looking, show
+    from stages import takedown as takedowns
+
+    if not (id_ or uri or source):
+        raise UsageError("takedown: give --id, --uri or --source")
+    for one in id_ or []:
+        if not re.fullmatch("[0-9a-fA-F]{32}", one):
+            raise UsageError(f"--id {one!r}: an id has 32 hex digits")
+    store = looking.open_store(workspace or DEFAULT_WORKSPACE)
+    found = takedowns.find(store, id_ or [], uri or [], source or [])
+    path = None if dry_run else takedowns.write(store, found, reason)
+    if json_:
+        _print_json({"written": path, **dataclasses.asdict(found)})
+    else:
+        show.takedown(found, path)
+
+
+@app.command()
+@guarded
 def verify(run: RunArgument = None, workspace: WorkspaceOption = None, json_: JsonOption = False) -> int:
     """Check sums, sizes and digests of every output on disk, or of one run's; exit code 1 if anything is wrong."""
     from flows import looking, show
@@ -347,7 +389,7 @@ def gc(
     if not dry_run:
         garbage.collect(store, found)
     if json_:
-        _print_json({"removed": not dry_run, "folders": found.folders, "files": found.files, "kept": found.kept})
+        _print_json({"removed": not dry_run, **dataclasses.asdict(found)})
     else:
         show.garbage(found, dry_run=dry_run)
 

@@ -68,9 +68,12 @@ def open_session(
     workspace: str | None,
     workers: int | None,
     selected: tuple[str | None, str | None, str | None, Sequence[str]],
+    *,
+    verify: bool = False,
 ) -> Session:
     """The session that a command line asks for; ConfigError or UsageError if it cannot be."""
     changes = [*(overrides or []), *([f"how.workers={workers}"] if workers is not None else [])]
+    changes += ["how.verify_inputs=true"] if verify else []
     settings = load_config(config, changes, name=name, workspace=workspace)
     start, until, only, force = selected
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -192,7 +193,9 @@ def stage(found: Mapping[str, Any]) -> None:
 
 
 def _ledger(console: Console, rows: Sequence[Mapping[str, Any]], most: int = 40) -> None:
-    table = _table("source", "file", "disk>", "records>", "written>", "quarantined>", "status")
+    table = _table(
+        "source", "file", "disk>", "records>", "written>", "copies>", "skipped>", "quarantined>", "status", "why"
+    )
     for row in rows[:most]:
         table.add_row(
             row["source"],
@@ -200,12 +203,37 @@ def _ledger(console: Console, rows: Sequence[Mapping[str, Any]], most: int = 40)
             readable_bytes(row["bytes"]),
             f"{row['records']:,}",
             f"{row['written']:,}",
+            f"{row['duplicates']:,}",
+            f"{row['skipped']:,}",
             f"{row['quarantined']:,}",
             row["status"],
+            escape(", ".join(f"{name} {number:,}" for name, number in json.loads(row["reasons"]).items())),
         )
     console.print(table)
     if len(rows) > most:
         console.print(f"… and {len(rows) - most:,} more files (--json lists 1,000)")
+
+
+def takedown(found: Any, path: str | None) -> None:
+    """What a takedown touches, and what to do next."""
+    console = _console()
+    table = _table("source", "file", "record>", "id")
+    for entry in found.entries:
+        number = "all" if entry.record is None else f"{entry.record:,}"
+        table.add_row(entry.source, escape(entry.uri or "all files"), number, entry.id)
+    console.print(table)
+    for title, names in (("Files that hold it", found.shards), ("Computed from it", found.outputs)):
+        console.print(f"\n[bold]{title}[/]" + ("" if names else ": none"))
+        for name in names:
+            console.print(f"  {escape(name)}", soft_wrap=True)
+    if path is None:
+        console.print("\nNothing was changed (--dry-run).")
+    else:
+        console.print(
+            f"\nNoted in {escape(path)}. Run every configuration of this workspace again: ingest and what follows are "
+            "made without it. Then `gristmill gc` removes the old files.",
+            soft_wrap=True,
+        )
 
 
 def _document(console: Console, document: Mapping[str, Any]) -> None:
@@ -266,8 +294,9 @@ def verified(workspace: str, results: Sequence[Mapping[str, Any]]) -> None:
 def garbage(found: Garbage, *, dry_run: bool) -> None:
     """What was or would be removed."""
     console = _console()
-    for path, size in {**found.folders, **found.files}.items():
+    emptied = {f"{folder} (all but parts in use)": sum(files.values()) for folder, files in found.emptied.items()}
+    for path, size in {**found.folders, **emptied, **found.files}.items():
         console.print(f"{'would remove' if dry_run else 'removed'} {escape(path)} ({readable_bytes(size)})")
-    number = len(found.folders) + len(found.files)
+    number = len(found.folders) + len(emptied) + len(found.files)
     verb = "would be freed" if dry_run else "freed"
     console.print(f"{readable_bytes(found.bytes)} {verb} by {number} removals; {len(found.kept)} outputs are kept.")

@@ -46,6 +46,11 @@ class Resources:
     training: TrainingResources = setting("Where and how models are trained.", default_factory=TrainingResources)
     retries: int = setting("How often a batch of parts is tried again after a fault that may pass.", 3, ge=0, le=100)
     lease_seconds: float = setting("How long a lease stands without renewal.", 60.0, ge=3.0, le=3600.0)
+    verify_inputs: bool = setting(
+        "Hash every input file and compare it with the ledger of the run before, instead of trusting size and time "
+        "stamp: a file that was only touched is not read again, one that was changed behind its time stamp is.",
+        False,
+    )
     batches: int = setting("Task runs a stage is divided into at most, for the Prefect UI.", 24, ge=1, le=100)
 
     def worker_count(self) -> int:
@@ -109,8 +114,8 @@ class Stage(ABC, Generic[Config]):
         """The canonical payload of the fingerprint: all that determines the result beside the inputs."""
         return canonical(self.config, self.name)
 
-    def follow(self, previous: Output | None) -> None:
-        """Called before `start` with the output of the run before, for what tells people how things changed.
+    def follow(self, previous: Callable[[], Output | None]) -> None:
+        """Called first, with a way to find the output of the run before, for what tells people how things changed.
 
         Nothing that is in the content digest may depend on it.
         """

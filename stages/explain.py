@@ -112,7 +112,7 @@ def why(store: Store, record: Mapping[str, Any], query: str) -> dict[str, Any]:
     if "ingest" not in outputs:
         raise StageError("this run has no finished ingest yet: there are no documents to ask about")
     if _ID.fullmatch(query):
-        places = _find_id(outputs["ingest"], bytes.fromhex(query))
+        places = find_id(outputs["ingest"], bytes.fromhex(query))
         if not places:
             raise StageError(f"no document of this run has the id {query.lower()}")
         return {"query": query, "documents": [_explain(outputs, stem, row) for stem, row in places]}
@@ -122,7 +122,7 @@ def why(store: Store, record: Mapping[str, Any], query: str) -> dict[str, Any]:
     return {"query": query, "documents": _find_record(outputs, uri, int(number))}
 
 
-def _find_id(ingest: Output, wanted: bytes) -> list[tuple[str, int]]:
+def find_id(ingest: Output, wanted: bytes) -> list[tuple[str, int]]:
     """Parts (stem) and rows of an id: a binary search over the row groups of the sorted index."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -148,40 +148,71 @@ def _find_id(ingest: Output, wanted: bytes) -> list[tuple[str, int]]:
 
 
 def _find_record(outputs: Mapping[str, Output], uri: str, number: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for kind, stem, row in find_record(outputs["ingest"], uri, number):
+        if kind == "documents":
+            found.append(_explain(outputs, stem, row))
+        else:
+            entry = _row(outputs["ingest"], f"quarantine/{stem}", row)
+            reason = f"{entry.pop('error')}: {entry.pop('message')}"
+            found.append({"status": "quarantined", "stage": "ingest", "reason": reason, **entry})
+    return found
+
+
+def find_record(ingest: Output, uri: str, number: int) -> list[tuple[str, str, int]]:
+    """Where a record of an input file lies: kind ("documents" or "quarantine"), stem of the part, row.
+
+    Raises
+    ------
+    StageError
+        If there is no such file or record, or the record is by its kind no document; it says what there is.
+    """
     import difflib
 
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    ingest = outputs["ingest"]
     ledger = ingest.read("about/ledger")
-    source, colon, bare = uri.partition(":")
-    files = ledger.filter(pc.equal(ledger.column("uri"), uri))
-    if not files.num_rows and colon:
-        files = ledger.filter(pc.and_(pc.equal(ledger.column("uri"), bare), pc.equal(ledger.column("source"), source)))
-        uri = bare if files.num_rows else uri
-    if not files.num_rows:
-        near = difflib.get_close_matches(uri, ledger.column("uri").to_pylist(), 1, 0.5)
+    columns = (ledger.column(name).to_pylist() for name in ("source", "uri", "unit", "status"))
+    names = {(source, name): (unit, status) for source, name, unit, status in zip(*columns, strict=True)}
+    files = [(source, name) for source, name in names if uri == name or uri.startswith(f"{name}!/")]
+    if not files:
+        source, _, bare = uri.partition(":")
+        files = [(of, name) for of, name in names if of == source and (bare == name or bare.startswith(f"{name}!/"))]
+        uri = bare if files else uri
+    if not files:
+        near = difflib.get_close_matches(uri, [name for _, name in names], 1, 0.5)
         hint = f"; the nearest is {near[0]!r}" if near else ""
         raise StageError(f"no input file of this run is called {uri!r} (paths are relative to their source){hint}")
-    found: list[dict[str, Any]] = []
-    for file in files.to_pylist():
+    found = []
+    for source, name in files:
+        unit, status = names[source, name]
         for part in ingest.parts():
-            if part.kind not in ("documents", "quarantine") or part.stem.rpartition("-")[0] != file["unit"]:
+            if part.kind not in ("documents", "quarantine") or not is_of_unit(part.stem, unit):
+                continue
+            if status == "adopted":  # its documents name the files they were first read from
+                found += [(part.kind, part.stem, number)] if number < part.rows else []
                 continue
             table = ingest.read(part, ["source", "uri", "record"])
             hit = pc.and_(pc.equal(table.column("uri"), uri), pc.equal(table.column("record"), pa.scalar(number)))
-            for row in pc.indices_nonzero(hit).to_pylist():
-                if part.kind == "documents":
-                    found.append(_explain(outputs, part.stem, row))
-                else:
-                    entry = ingest.read(part).slice(row, 1).to_pylist()[0]
-                    reason = f"{entry.pop('error')}: {entry.pop('message')}"
-                    found.append({"status": "quarantined", "stage": "ingest", "reason": reason, **entry})
+            hit = pc.and_(hit, pc.equal(table.column("source"), source))
+            found += [(part.kind, part.stem, row) for row in pc.indices_nonzero(hit).to_pylist()]
     if not found:
-        told = ", ".join(f"{f['source']}:{f['uri']} has {f['records']:,} records" for f in files.to_pylist())
+        rows = {(row["source"], row["uri"]): row for row in ledger.to_pylist()}
+        told = ", ".join(
+            f"{source}:{name} has {rows[source, name]['records']:,} records, {rows[source, name]['skipped']:,} of them "
+            f"no documents {rows[source, name]['reasons']}"
+            if rows[source, name]["skipped"]
+            else f"{source}:{name} has {rows[source, name]['records']:,} records"
+            for source, name in files
+        )
         raise StageError(f"{uri}#{number}: there is no such record; {told}, counted from 0")
     return found
+
+
+def is_of_unit(stem: str, unit: str) -> bool:
+    """Whether a part belongs to a unit of ingest, or to one of those a large file was divided into."""
+    return bool(unit) and stem.startswith(f"{unit}-")
 
 
 def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, Any]:
@@ -229,7 +260,7 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
         evidence["rules"] = _rules(outputs["filter"], decisions["filter"].get("hits", []), evidence.get("features", {}))
     keeper = decisions.get("deduplicate", {}).get("keeper")
     if keeper:
-        places = _find_id(outputs["ingest"], bytes.fromhex(keeper))
+        places = find_id(outputs["ingest"], bytes.fromhex(keeper))
         evidence["keeper"] = [_place(outputs["ingest"], place, at) for place, at in places]
     if answer["status"] == "kept" and "tokenize" in outputs:
         evidence["tokens"] = _tokens(outputs["tokenize"], stem, identity)
@@ -275,13 +306,13 @@ def _tokens(output: Output, stem: str, identity: bytes) -> list[dict[str, Any]]:
     found = []
     for part in output.parts():
         if part.kind in kinds and part.stem.rpartition("-")[0] == stem:
-            table = _shard(output, part)
+            table = read_shard(output, part)
             for row in pc.indices_nonzero(pc.equal(table.column("id"), identity)).to_pylist():
                 found.append({"shard": part.path, "row": row, "tokens": len(table.column("tokens")[row])})
     return found
 
 
-def _shard(output: Output, part: Any) -> Any:
+def read_shard(output: Output, part: Any) -> Any:
     from storage.arrow_files import read_ipc
 
     return read_ipc(output.local_file(part)) if part.path.endswith(".arrow") else output.read(part)

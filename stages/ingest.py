@@ -1,14 +1,15 @@
 """ingest: input files become immutable document parts; what cannot be read is put aside with its reason.
 
 Parts: `documents/<stem>-<k>`, `quarantine/<stem>-<k>` (only where there is something), `index/ids`, and for people
-`about/ledger`, `about/normalised` and, where there are large files, `about/spans`.
+`about/ledger`, `about/normalised` and, where there is need, `about/spans` (how large files are divided) and
+`about/verified` (files whose etag was replaced because of their content).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from corpus.config import IngestConfig, SourceConfig
@@ -28,10 +29,11 @@ class Ingest(Stage[IngestConfig]):
     name = "ingest"
     version = 2
 
-    def __init__(self, config: IngestConfig) -> None:
+    def __init__(self, config: IngestConfig, *, verify: bool = False) -> None:
         super().__init__(config)
+        self._verify = verify
         self._inventory: Any = None
-        self._previous: Output | None = None
+        self._find_previous: Callable[[], Output | None] = lambda: None
 
     def inventory(self) -> Any:
         """The input files, listed once for the life of this object."""
@@ -39,14 +41,25 @@ class Ingest(Stage[IngestConfig]):
             from corpus.inventory import take_inventory
 
             self._inventory = take_inventory(self.config)
+            if self._verify and self._previous is not None:
+                from corpus.ledger import verify_inventory
+
+                before = self._previous.read("about/ledger").to_pylist()
+                self._inventory = verify_inventory(self._inventory, self.config, before)
+            elif self._previous is not None and self._previous.has("about/verified"):
+                self._inventory = self._inventory.as_verified(self._previous.read_json("about/verified"))
         return self._inventory
+
+    @cached_property
+    def _previous(self) -> Output | None:
+        return self._find_previous()
 
     def __reduce__(self) -> tuple[type[Ingest], tuple[IngestConfig]]:
         # Workers get their files in the unit; the inventory of a large source is not worth sending along.
         return Ingest, (self.config,)
 
-    def follow(self, previous: Output | None) -> None:
-        self._previous = previous
+    def follow(self, previous: Callable[[], Output | None]) -> None:
+        self._find_previous = previous
 
     def parameters(self) -> Any:
         inventory, parameters = self.inventory(), canonical(self.config, self.name)
@@ -115,9 +128,16 @@ class Ingest(Stage[IngestConfig]):
         return units
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
+        from corpus.adoption import adopted_row, find_adoptable
         from corpus.documents import Position, read_unit
 
         files = unit.payload["unit"]
+        if (adopted := find_adoptable(self.config, files)) is not None:
+            path, rows = adopted
+            writer.link(f"documents/{files.part_name(0)}", path, rows)
+            writer.count(read=rows, kept=rows)
+            writer.notes["ledger"] = [adopted_row(self.config, files, rows)]
+            return
         position, number, batches = Position(), 0, None
         while not position.done:
             context.check()
@@ -172,6 +192,8 @@ class Ingest(Stage[IngestConfig]):
                 for step, number in steps.items():
                     normalised[step] = normalised.get(step, 0) + number
         writer.json("about/normalised", normalised)
+        if verified := [list(astuple(file)) for file in self.inventory().files if file.seen]:
+            writer.json("about/verified", verified)
         writer.parquet("index/ids", index, ID_INDEX)
 
 
@@ -182,4 +204,4 @@ def _reading(source: SourceConfig) -> dict[str, Any]:
 
 def make(config: RunConfig) -> Ingest:
     """The stage of a run."""
-    return Ingest(config.ingest)
+    return Ingest(config.ingest, verify=config.how.verify_inputs)

@@ -6,10 +6,12 @@ The command line without Prefect, the Prefect flows and the tests all drive a ru
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from stages import provenance
+from stages import provenance, takedown
 from stages.base import GateError, Stage, StageError
 from stages.config import RunConfig
 from stages.graph import make_stages
@@ -33,13 +35,15 @@ class Session:
     """
 
     def __init__(self, config: RunConfig, selection: Selection | None = None) -> None:
-        self.config = config
-        self.selection = selection or Selection()
         self.store = Store(config.workspace)
-        self.stages: dict[str, Stage[Any]] = make_stages(config)
+        self.config = dataclasses.replace(config, ingest=takedown.apply(self.store, config.ingest))
+        self.selection = selection or Selection()
+        self.stages: dict[str, Stage[Any]] = make_stages(self.config)
         self.selection.check(self.stages)
         self.outputs: dict[str, Output] = {}
         self.record: dict[str, Any] | None = runs.load(self.store, config.name)
+        for name, stage in self.stages.items():
+            stage.follow(functools.partial(self._output_before, name))
 
     def plan(self) -> list[PlanRow]:
         """The plan; complete outputs are taken note of on the way."""
@@ -110,7 +114,6 @@ class Session:
         stage = self.stages[name]
         inputs = self.inputs_of(name)
         self._note(name, status="running")
-        stage.follow(before_of(self.store, self.record, name))
         try:
             result = run_stage(
                 stage,
@@ -138,6 +141,9 @@ class Session:
             **({"seconds": round(result.seconds, 3)} if result.worked else {}),
         )
         return result
+
+    def _output_before(self, name: str) -> Output | None:
+        return before_of(self.store, self.record, name)
 
     def _note(self, name: str, **values: Any) -> None:
         if self.record is not None:

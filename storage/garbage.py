@@ -1,4 +1,4 @@
-"""What may be removed: outputs no run record names and no kept output refers to, and leftovers of dead attempts."""
+"""What may be removed: outputs no run record names, apart from parts that kept outputs refer to, and leftovers."""
 
 from __future__ import annotations
 
@@ -11,29 +11,34 @@ from pathlib import Path, PurePosixPath
 from storage import leases, manifests, runs
 from storage.filesystem import TEMPORARY_PREFIX, Store
 from storage.manifests import MANIFEST
-from storage.outputs import OUTPUTS, output_folder
+from storage.outputs import OUTPUTS, RECEIPTS, output_folder
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """What `collect` found: output folders with their bytes, and temporary files of dead attempts."""
+    """What `collect` found, each with its bytes."""
 
     folders: dict[str, int]
+    """Outputs nothing needs."""
+    emptied: dict[str, dict[str, int]]
+    """Outputs that are there only for parts others take from them, with the files that go."""
     files: dict[str, int]
+    """Temporary files of dead attempts."""
     kept: dict[str, str]
     """Every output folder that stays, and why."""
 
     @property
     def bytes(self) -> int:
         """All that would be freed."""
-        return sum(self.folders.values()) + sum(self.files.values())
+        emptied = sum(sum(files.values()) for files in self.emptied.values())
+        return sum(self.folders.values()) + emptied + sum(self.files.values())
 
 
 def find(store: Store, *, temporary_age: float = 3600.0) -> Garbage:
     """Look for what may be removed; nothing is touched.
 
-    An output stays if a run record names it, if a kept output takes parts from it (`path`), or if somebody holds a
-    lease of its stage. Temporary files go when they are older than `temporary_age` seconds.
+    An output stays if a run record names it or somebody holds a lease of its stage. Of other outputs those parts stay
+    that a kept output takes from them (`path`). Temporary files go when they are older than `temporary_age` seconds.
     """
     kept: dict[str, str] = {}
     for name in runs.names(store):
@@ -48,17 +53,25 @@ def find(store: Store, *, temporary_age: float = 3600.0) -> Garbage:
     for folder in everything:
         if folder.split("/")[1] in at_work:
             kept.setdefault(folder, "its stage is being worked on, which may go on with it or take parts from it")
-    waiting = [folder for folder in kept if store.exists(f"{folder}/{MANIFEST}")]
-    while waiting:
-        folder = waiting.pop()
+    needed: dict[str, set[str]] = {}
+    for folder in [folder for folder in kept if store.exists(f"{folder}/{MANIFEST}")]:
         for part in manifests.parts_of(manifests.read(store, folder)):
             other = "/".join(PurePosixPath(part.path).parts[:3])
-            if other not in kept:
-                kept[other] = f"holds parts of {folder}"
-                if store.exists(f"{other}/{MANIFEST}"):
-                    waiting.append(other)
+            if other not in kept or other in needed:
+                kept.setdefault(other, f"holds parts of {folder}")
+                needed.setdefault(other, set()).add(part.path)
+    emptied = {}
+    for folder, paths in needed.items():
+        # Receipts stay: by them a later generation finds the parts that stay.
+        files = {
+            path: size
+            for path, size in store.listing(folder).items()
+            if path not in paths and not path.startswith(f"{folder}/{RECEIPTS}/")
+        }
+        if files:
+            emptied[folder] = files
     doomed = {folder: sum(store.listing(folder).values()) for folder in everything if folder not in kept}
-    return Garbage(doomed, _old_temporaries(store, temporary_age), kept)
+    return Garbage(doomed, emptied, _old_temporaries(store, temporary_age), kept)
 
 
 def _old_temporaries(store: Store, age: float) -> dict[str, int]:
@@ -88,5 +101,11 @@ def collect(store: Store, garbage: Garbage) -> None:
         with contextlib.suppress(leases.LeaseHeldError), leases.Lease(store, f"{stage}-{name.partition('-')[0]}"):
             store.remove(f"{folder}/{MANIFEST}")
             store.remove_tree(folder)
+    for folder, files in garbage.emptied.items():
+        stage, name = folder.split("/")[1:3]
+        with contextlib.suppress(leases.LeaseHeldError), leases.Lease(store, f"{stage}-{name.partition('-')[0]}"):
+            # Without its manifest, which goes first, it is an output somebody began: no run takes it for complete.
+            for path in sorted(files, key=lambda path: not path.endswith(f"/{MANIFEST}")):
+                store.remove(path)
     for path in garbage.files:
         store.remove(path)

@@ -263,6 +263,13 @@ class PartWriter:
         # A hard link would let whoever still writes to the source change what is published.
         return self._write(name, suffix, rows, lambda f: shutil.copyfile(source, f))
 
+    def link(self, name: str, source: Path, rows: int = 0) -> Part:
+        """Publish a finished local file itself, without a copy where the store lies on the same disk.
+
+        It must never be written to again: `gristmill verify` would find that its digest differs.
+        """
+        return self._publish(name, source.suffix, rows, source)
+
     def adopt(self, name: str, path: str, rows: int = 0) -> Part:
         """Take a file that already lies in the store (a checkpoint's, say) as a part."""
         part = Part(name, path, self.key, rows, self.store.size(path), self.store.digest(path))

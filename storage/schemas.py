@@ -61,8 +61,9 @@ LEDGER = pa.schema(
 
 `duplicates` are those of the written documents whose text stands earlier too (in the order of part names and rows);
 `reasons` is JSON, reason of skipping or quarantine -> records; `sha256` ("sha256:hex") is of the file as it lies there.
-`status` is "read", "tombstone" (the file was there in the generation before and is gone) or "takedown" (left out on
-request); the counts of the latter two are those of the generation that read it and enter no sum.
+`status` is "read", "adopted" (taken as it was), "tombstone" (the file was there in the generation before and is gone)
+or "takedown" (left out on request); the counts of the last two are those of the generation that read it and enter no
+sum.
 """
 
 SPAN = pa.struct(

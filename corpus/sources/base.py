@@ -34,12 +34,15 @@ class InputFile:
         Size as it lies there (compressed, if it is).
     etag
         The object's etag, or the modification time in nanoseconds for files on a disk; "" when unknown.
+    seen
+        The etag that was seen, where verifying the content put another one in its place.
     """
 
     source: str
     uri: str
     bytes: int
     etag: str
+    seen: str = ""
 
 
 class Record(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from corpus.config import SourceConfig
@@ -37,6 +38,10 @@ class FileSource:
             return
         with raw:
             yield raw
+
+    def local_path(self, file: InputFile) -> Path | None:
+        """The file's path on this machine, None where it lies elsewhere."""
+        return Path(self._root.locate(file.uri)) if self._root.system is None else None
 
     def checksum(self, file: InputFile) -> str | None:
         """ "sha256:hex" of a file as it lies there, by reading it; None if it cannot be opened."""

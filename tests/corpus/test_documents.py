@@ -11,11 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corpus.config import IngestConfig, NormaliseConfig, SourceConfig
+from corpus.config import IngestConfig, NormaliseConfig, SourceConfig, Takedown
 from corpus.documents import DocumentBatch, canonical_meta, document_id, id_index, large_strings, read_all, read_unit
 from corpus.inventory import plan_units, take_inventory
 from corpus.sources import SourceError
@@ -199,3 +200,50 @@ def test_the_index_is_sorted_by_id_part_and_row(
     index = id_index([(name, wrap(pa.array(ids, pa.binary(16)))) for name, ids in named])
     assert index.schema == ID_INDEX
     assert [tuple(row.values()) for row in index.to_pylist()] == expected
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzip", "parquet", "text"])
+def test_reading_goes_on_from_any_part_and_gives_the_same(tmp_path: Path, shared_data: Path, kind: str) -> None:
+    data = gzip.decompress((shared_data / "text" / "c4_en_300.jsonl.gz").read_bytes())
+    bad = b'{"text": 5}\n\n{"text": "cut'
+    if kind == "parquet":
+        texts = [json.loads(line)["text"] for line in data.splitlines()]
+        pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=70)
+    elif kind == "text":
+        for number, line in enumerate(data.splitlines()[:80]):
+            (tmp_path / f"{number:02d}.txt").write_bytes(line)
+    else:
+        for number, name in enumerate(("a.jsonl", "b.jsonl")):
+            some = b"".join(data.splitlines(keepends=True)[number * 100 : number * 100 + 150]) + bad
+            (tmp_path / name).write_bytes(gzip.compress(some) if kind == "gzip" else some)
+    source = SourceConfig(name="web", kind="jsonl" if kind in ("plain", "gzip") else kind, path=str(tmp_path))  # type: ignore[arg-type]
+    config = IngestConfig(sources=(source,), part_bytes=40_000)
+    parts = 0
+    for unit in plan_units(take_inventory(config), config):
+        whole = list(read_unit(config, unit))
+        assert [batch.next.done for batch in whole] == [False] * (len(whole) - 1) + [True]
+        for number, batch in enumerate(whole[:-1]):
+            assert list(read_unit(config, unit, batch.next)) == whole[number + 1 :]
+        parts += len(whole)
+    assert parts > 5
+
+
+def test_a_taken_down_record_is_skipped_wherever_its_text_stands(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n{"text": "three"}\n')
+    (tmp_path / "b.jsonl").write_text('{"text": "two\\r\\n"}\n{"text": "four"}\n')
+    down = Takedown(source="web", uri="a.jsonl", record=1, id=document_id("two").hex())
+    also = Takedown(source="web", uri="a.jsonl", record=2)
+    batches = ingest(tmp_path, takedown=(down, also))
+    assert [text for batch in batches for text in batch.documents["text"].to_pylist()] == ["one", "four"]
+    assert [dict(batch.counts.skipped) for batch in batches] == [{"takedown": 2}, {"takedown": 1}]
+    whole = Takedown(source="web", uri="a.jsonl")
+    assert [b.documents["text"].to_pylist() for b in ingest(tmp_path, takedown=(whole,))] == [["two", "four"]]
+
+
+def test_the_ledger_has_the_checksum_people_publish(tmp_path: Path) -> None:
+    data = gzip.compress(b'{"text": "one"}\n' * 1000)
+    (tmp_path / "a.jsonl.gz").write_bytes(data)
+    [batch] = ingest(tmp_path)
+    assert batch.ledger["sha256"].to_pylist() == [f"sha256:{hashlib.sha256(data).hexdigest()}"]
+    [without] = ingest(tmp_path, checksums=False)
+    assert without.ledger["sha256"].to_pylist() == [None]

@@ -84,7 +84,8 @@ class Run:
             bad = {"source": "web", "uri": EVIL, "record": 9, "error": "bad-json", "message": EVIL, "excerpt": EVIL}
             writer.parquet("quarantine/a-00000", pa.Table.from_pylist([bad], QUARANTINE), QUARANTINE)
             line = {"source": "web", "uri": "x", "bytes": 5000, "etag": "", "records": self.number + 1,
-                    "written": self.number, "duplicates": 0, "skipped": 0, "quarantined": 1, "reasons": "{}", "status": "read"}  # fmt: skip
+                    "written": self.number, "duplicates": 0, "skipped": 0, "quarantined": 1, "reasons": "{}",
+                    "status": "read"}  # fmt: skip
             writer.parquet("about/ledger", pa.Table.from_pylist([line], LEDGER), LEDGER)
             writer.json("about/normalised", {"unicode_nfc": 2})
 
