@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -21,7 +21,6 @@ from corpus.sources import (
     DEFAULT_MAX_RECORD_BYTES,
     BadRecord,
     Cursor,
-    Found,
     InputFile,
     Record,
     Skipped,
@@ -170,7 +169,7 @@ class _UnitReader:
         self._taken_down_ids = {bytes.fromhex(down.id) for down in config.takedown if down.id}
 
     def parts(self, start: Position, advanced: Callable[[int], None] = lambda size: None) -> Iterator[DocumentBatch]:
-        part = self._new_part()
+        part, part_bytes = self._new_part(), self._config.part_bytes
         begin = 0 if self._span is None else self._span.begin
         size_before = sum(file.bytes for file in self._files[: start.file])
         for number in range(start.file, len(self._files)):
@@ -184,22 +183,22 @@ class _UnitReader:
             place = (cursor.member, cursor.record, cursor.offset)
             for found in self._source.records(file, cursor=cursor):
                 uri = f"{file.uri}!/{cursor.member}" if cursor.member else file.uri
-                document = self._as_document(uri, found)
-                size = len(document.data) if isinstance(document, _Document) else 0
-                if part.is_full(size, self._config.part_bytes):
+                document = self._as_document(uri, found) if type(found) is Record else found
+                size = len(document.data) if type(document) is _Document else 0
+                if part.is_full(size, part_bytes):
                     yield part.finish(Position(number, *place, totals=asdict(totals)))
                     part = self._new_part()
-                totals.records += 1
-                if isinstance(document, _Document):
+                if type(document) is _Document:
                     part.add(uri, document)
                     totals.written += 1
-                elif isinstance(document, Skipped):
+                elif type(document) is Skipped:
                     part.skip(document)
                     totals.skipped[document.reason] = totals.skipped.get(document.reason, 0) + 1
-                else:
+                elif type(document) is BadRecord:
                     part.put_aside(uri, document)
                     totals.quarantined[document.error] = totals.quarantined.get(document.error, 0) + 1
                 place = (cursor.member, cursor.record, cursor.offset)
+                totals.records += 1
                 if not totals.records % _RECORDS_BETWEEN_TELLING:
                     advanced(size_before + max(0, cursor.position - begin))
             size_before += file.bytes
@@ -217,10 +216,8 @@ class _UnitReader:
             return None
         return cursor.sha256 or self._source.checksum(file)
 
-    def _as_document(self, uri: str, found: Found) -> _Document | BadRecord | Skipped:
-        if not isinstance(found, Record):
-            return found
-        if (uri, found.record) in self._taken_down:
+    def _as_document(self, uri: str, found: Record) -> _Document | BadRecord | Skipped:
+        if self._taken_down and (uri, found.record) in self._taken_down:
             return Skipped(found.record, "takedown")
         text, steps = normalise(found.text, self._config.normalise)
         if self._redactor is not None:
@@ -249,8 +246,7 @@ class _FileTotals:
     quarantined: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Document:
+class _Document(NamedTuple):
     record: Record
     data: bytes
     steps: tuple[str, ...]
@@ -278,16 +274,20 @@ class _Part:
 
     def is_full(self, more: int, part_bytes: int) -> bool:
         """True if a text of `more` bytes does not fit any more."""
-        rows = self.counts.read + 4 * len(self._quarantine)  # what is put aside stands in Python objects
-        return rows >= _PART_ROWS or (self._bytes > 0 and self._bytes + more > part_bytes)
+        size = self._bytes
+        if size + more > part_bytes and size:
+            return True
+        return self.counts.read + 4 * len(self._quarantine) >= _PART_ROWS  # what is put aside are Python objects
 
     def add(self, uri: str, document: _Document) -> None:
-        self._texts.append(document.data)
-        self._records.append(document.record)
+        record, data, steps = document
+        self._texts.append(data)
+        self._records.append(record)
         self._uris.append(uri)
-        self._bytes += len(document.data)
-        self._slice_bytes += len(document.data) + 256
-        self._normalised.update(document.steps)
+        self._bytes += len(data)
+        self._slice_bytes += len(data) + 256
+        if steps:
+            self._normalised.update(steps)
         self.counts.read += 1
         self.counts.kept += 1
         if self._slice_bytes >= _SLICE_BYTES:
@@ -338,16 +338,17 @@ class _Part:
         texts, records = self._texts, self._records
         if not texts:
             return
+        numbers, _, urls, dates, metas = zip(*records, strict=True)
         ids = b"".join([hashlib.blake2b(text, digest_size=ID_BYTES).digest() for text in texts])
         columns = [
             pa.FixedSizeBinaryArray.from_buffers(pa.binary(ID_BYTES), len(texts), [None, pa.py_buffer(ids)]),
             large_strings(texts),
             pa.repeat(pa.scalar(self._source, pa.string()), len(texts)),
             pa.array(self._uris, pa.string()),
-            pa.array([record.record for record in records], pa.int64()),
-            pa.array([_valid(record.url) for record in records], pa.string()),
-            pa.array([_valid(record.date) for record in records], pa.string()),
-            pa.array([canonical_meta(record.meta) if record.meta else None for record in records], pa.string()),
+            pa.array(numbers, pa.int64()),
+            _strings(urls),
+            _strings(dates),
+            pa.array([canonical_meta(meta) if meta else None for meta in metas], pa.string()),
         ]
         self._batches.append(pa.RecordBatch.from_arrays(columns, schema=DOCUMENTS))
         self._empty_slice()
@@ -358,6 +359,13 @@ def large_strings(texts: Sequence[bytes]) -> pa.LargeStringArray:
     offsets = np.zeros(len(texts) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
     return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(b"".join(texts)))
+
+
+def _strings(values: Sequence[str | None]) -> pa.StringArray:
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:  # lone surrogates
+        return pa.array([_valid(value) for value in values], pa.string())
 
 
 def _valid(text: str | None) -> str | None:
