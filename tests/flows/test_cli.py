@@ -165,6 +165,9 @@ def test_a_finished_run_does_nothing_says_so_and_imports_no_prefect(finished: Pa
         (["generate", "x"], 2, "has no complete tokenizer yet"),
         (["report"], 1, "report"),
         (["status", "--workspace", "elsewhere"], 2, "there is no workspace"),
+        (["takedown"], 2, "give --id, --uri or --source"),
+        (["takedown", "--id", "12"], 2, "an id has 32 hex digits"),
+        (["takedown", "--uri", "0.jsonl#99"], 1, "has the uri '0.jsonl#99'"),
         (["verify", "other"], 2, "there is no run 'other'"),
     ],
 )
@@ -264,6 +267,41 @@ def test_gc_says_what_it_would_remove_and_keeps_what_runs_name(call: Call) -> No
     assert not answer["folders"]
     assert call("gc").returncode == 0
     assert call("verify", "small").returncode == 0
+
+
+def test_a_takedown_says_what_it_touches_and_the_next_run_leaves_it_out(tmp_path: Path, gristmill: Call) -> None:
+    write_run(tmp_path)
+    run = ("run", "run.yaml", "--until", "select", "--no-prefect")
+    assert gristmill(*run).returncode == 0
+    (document,) = json.loads(gristmill("why", "2.jsonl#3", "--json").stdout)["documents"]
+    told = json.loads(gristmill("takedown", "--id", document["id"], "--dry-run", "--json").stdout)
+    assert told["written"] is None
+    assert told["entries"] == [{"source": "texts", "uri": "2.jsonl", "record": 3, "id": document["id"]}]
+    assert told["shards"] == [f"outputs/ingest/{told['shards'][0].split('/')[2]}/{document['part']}.parquet"]
+    done = gristmill("takedown", "--id", document["id"], "--reason", "asked for")
+    assert document["id"] in done.stdout
+    planned = json.loads(gristmill("plan", "run.yaml", "--json").stdout)["stages"]
+    assert planned[0]["state"] == "changed"
+    assert "takedown.entries: 0 → 1" in planned[0]["why"]
+    assert gristmill(*run).returncode == 0
+    refused = gristmill("why", document["id"])
+    assert refused.returncode == 1
+    assert "takedown" in gristmill("show", "ingest").stdout
+
+
+def test_verify_reads_inputs_whose_time_stamp_says_nothing(tmp_path: Path, gristmill: Call) -> None:
+    write_run(tmp_path)
+    run = ("run", "run.yaml", "--until", "ingest", "--no-prefect")
+    assert gristmill(*run).returncode == 0
+    file = tmp_path / "texts" / "0.jsonl"
+    stamp = file.stat()
+    file.write_text(file.read_text().replace("lazy", "busy"))
+    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert "Nothing to do" in gristmill(*run).stderr
+    assert json.loads(gristmill("plan", "run.yaml", "--verify", "--json").stdout)["stages"][0]["state"] == "changed"
+    assert gristmill(*run, "--verify").returncode == 0
+    (document,) = json.loads(gristmill("why", "0.jsonl#0", "--json").stdout)["documents"]
+    assert "busy dog" in document["excerpt"]
 
 
 def test_the_workspace_comes_from_the_environment_too(finished: Path, call: Call, tmp_path: Path) -> None:
