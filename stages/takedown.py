@@ -139,14 +139,14 @@ def _look_up(output: Output, kind: str, query: str) -> list[tuple[Takedown, str,
             held = explain.find_record(output, uri, int(number))
         except StageError:
             return []
-        return [(_entry(output, stem, row), stem, row) for kind, stem, row in held if kind == "documents"]
+        return [(_entry(output, stem, row), stem, row) for sort, stem, row in held if sort == "documents"]
     source, colon, bare = query.partition(":")
     named = [row for row in ledger if row["uri"] == query or (colon and (row["source"], row["uri"]) == (source, bare))]
     found: list[tuple[Takedown, str, int]] = []
     for row in named:
         entry = Takedown(source=row["source"], uri=row["uri"])
-        held = [(entry, stem, number) for stem, number in _rows_of(output, {row["unit"]}, row["uri"])]
-        found += held or [(entry, "", 0)]
+        rows = _rows_of(output, {row["unit"]}, None if row["status"] == "adopted" else row["uri"])
+        found += [(entry, stem, at) for stem, at in rows or [("", 0)]]
     return found
 
 

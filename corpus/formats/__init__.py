@@ -40,12 +40,36 @@ def open_format(config: SourceConfig, max_record_bytes: int) -> Format:
             from corpus.formats.jsonl import JsonLines
 
             return JsonLines(config, max_record_bytes)
+        case "json":
+            from corpus.formats.json_array import JsonArrays
+
+            return JsonArrays(config, max_record_bytes)
         case "parquet":
             from corpus.formats.parquet import ParquetFiles
 
             return ParquetFiles(config, max_record_bytes)
+        case "arrow":
+            from corpus.formats.arrow_ipc import ArrowFiles
+
+            return ArrowFiles(config, max_record_bytes)
+        case "csv":
+            from corpus.formats.delimited import DelimitedFiles
+
+            return DelimitedFiles(config, max_record_bytes)
         case "text":
             from corpus.formats.text import TextFiles
 
             return TextFiles(config, max_record_bytes)
+        case "html":
+            from corpus.formats.html import HtmlFiles
+
+            return HtmlFiles(config, max_record_bytes)
+        case "warc":
+            from corpus.formats.warc import WarcFiles
+
+            return WarcFiles(config, max_record_bytes)
+        case "mediawiki":
+            from corpus.formats.mediawiki import MediaWikiDumps
+
+            return MediaWikiDumps(config, max_record_bytes)
     raise ValueError(f"source {config.name!r}: there is no format for files of kind {config.kind!r}")

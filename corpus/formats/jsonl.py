@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import orjson
 
 from corpus.config import SourceConfig
+from corpus.formats.fields import ObjectReader
 from corpus.sources.base import BadRecord, Found, Record, Selection, bad_record
 from corpus.sources.streams import Content
 
 _BOM = b"\xef\xbb\xbf"
-_ABSENT = object()
 
 
 class OverlongLine(NamedTuple):
@@ -30,12 +30,8 @@ class JsonLines:
     resumable: ClassVar[bool] = True
 
     def __init__(self, config: SourceConfig, max_record_bytes: int) -> None:
-        self._config = config
         self._max_record_bytes = max_record_bytes
-        self._text = field_getter(config.text_field)
-        self._url = field_getter(config.url_field) if config.url_field else None
-        self._date = field_getter(config.date_field) if config.date_field else None
-        self._meta = [(name, field_getter(name)) for name in config.meta_fields]
+        self._objects = ObjectReader(config)
 
     def records(self, content: Content, selection: Selection) -> Iterator[Found]:
         """Every non-blank line of a file."""
@@ -61,63 +57,21 @@ class JsonLines:
         if isinstance(line, OverlongLine):
             message = f"the line has {line.size} bytes, max_record_bytes is {self._max_record_bytes}"
             return bad_record(number, "too-long", message, line.head)
-        try:
-            value = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            value = _second_look(number, line, error)
-            if isinstance(value, BadRecord):
-                return value
+        value = parse_json(number, line)
+        if isinstance(value, BadRecord):
+            return value
         if not isinstance(value, dict):
             message = f"one JSON object a line is expected, this line is a {type(value).__name__}"
             return bad_record(number, "not-an-object", message, line)
-        text = self._text(value)
-        if type(text) is not str:
-            return wrong_text(number, self._config.text_field, None if text is _ABSENT else text, line)
-        if not text or text.isspace():
-            return bad_record(number, "empty-text", f"field {self._config.text_field!r} is empty", line)
-        meta = None
-        if self._meta:
-            meta = {name: found for name, get in self._meta if (found := get(value)) is not _ABSENT}
-        return Record(
-            number,
-            text,
-            plain_string(self._url(value)) if self._url else None,
-            plain_string(self._date(value)) if self._date else None,
-            meta or None,
-        )
+        return self._objects.record(number, value, line)
 
 
-def wrong_text(number: int, name: str, value: Any, data: bytes | str) -> BadRecord:
-    """The bad record of a text field that is absent, null or no string."""
-    if value is None:
-        return bad_record(number, "missing-text", f"field {name!r} is absent or null", data)
-    return bad_record(number, "not-a-string", f"field {name!r} holds a {type(value).__name__}, not text", data)
-
-
-def plain_string(value: Any) -> str | None:
-    """An address or a date as a string: null for what is absent, JSON for what is no string."""
-    if value is _ABSENT or value is None or value == "":
-        return None
-    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
-
-
-def field_getter(path: str) -> Callable[[dict[str, Any]], Any]:
-    """A function that finds a field by its name or, where there is none of that name, by its dotted path."""
-    steps = path.split(".")
-    if len(steps) == 1:
-        return lambda value: value.get(path, _ABSENT)
-
-    def get(value: dict[str, Any]) -> Any:
-        if path in value:
-            return value[path]
-        found: Any = value
-        for step in steps:
-            if not isinstance(found, dict) or step not in found:
-                return _ABSENT
-            found = found[step]
-        return found
-
-    return get
+def parse_json(number: int, data: bytes) -> Any:
+    """The value of a JSON text, or the `BadRecord` that says what is wrong with it."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        return _second_look(number, data, error)
 
 
 def _second_look(number: int, line: bytes, error: orjson.JSONDecodeError) -> Any:
@@ -143,11 +97,16 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def split_lines(stream: Content, max_bytes: int) -> Iterator[bytes | OverlongLine]:
-    """Lines without their LF. The unfinished last line of a broken stream is not given: it belongs to the lost tail."""
+def split_lines(
+    stream: Content, max_bytes: int, chunks: Iterable[bytes] | None = None
+) -> Iterator[bytes | OverlongLine]:
+    """Lines without their LF. The unfinished last line of a broken stream is not given: it belongs to the lost tail.
+
+    `chunks` are the stream's, where they are not taken as they are.
+    """
     pieces: list[bytes] = []
     size = 0
-    for chunk in stream:
+    for chunk in stream if chunks is None else chunks:
         lines = chunk.split(b"\n")
         if len(lines) > 1:
             pieces.append(lines[0])

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from corpus.config import SourceConfig
-from corpus.formats.text import decode, read_whole, whole_text
+from corpus.formats.text import decode_whole, read_whole, whole_text
 from corpus.sources.base import (
     BadRecord,
     Cursor,
@@ -206,7 +206,7 @@ def _described_package(folder: str, info: str) -> str:
 
 def _description(data: bytes, package: str) -> Iterator[Record | BadRecord]:
     """The description of a METADATA file: its body, or the Description header of older ones."""
-    text = decode(data)
+    text = decode_whole(data)
     if isinstance(text, BadRecord):
         yield text
         return

@@ -1,0 +1,126 @@
+"""Rows of Arrow tables become records: what Parquet and Arrow files have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from corpus.config import SourceConfig
+from corpus.formats.fields import plain_string, wrong_text
+from corpus.sources.base import BadRecord, Found, Record, Selection, bad_record
+
+BATCH_ROWS = 256
+"""Rows that are Python objects at a time."""
+
+
+class RowReader:
+    """Makes records of the rows of batches with one schema.
+
+    Parameters
+    ----------
+    schema
+        The columns there are; `missing` says if the text column is not among them.
+    """
+
+    def __init__(self, config: SourceConfig, max_record_bytes: int, schema: pa.Schema) -> None:
+        self._text_field = config.text_field
+        self._max_record_bytes = max_record_bytes
+        self._text = find_column(schema, config.text_field)
+        self._url = find_column(schema, config.url_field)
+        self._date = find_column(schema, config.date_field)
+        self._meta = [(name, found) for name in config.meta_fields if (found := find_column(schema, name)) is not None]
+        paths = [self._text, self._url, self._date, *(path for _, path in self._meta)]
+        self.names = list(dict.fromkeys(path[0] for path in paths if path))
+        """The top-level columns that are needed."""
+        self.missing = "" if self._text else f"no column {config.text_field!r}; there are {', '.join(schema.names)}"
+
+    def records(self, number: int, batch: pa.RecordBatch, selection: Selection) -> Iterator[Found]:
+        """The wanted rows of a batch whose first row has this number."""
+        assert self._text is not None
+        for begin in range(0, batch.num_rows, BATCH_ROWS):
+            some = batch.slice(begin, BATCH_ROWS)
+            texts = column(some, self._text)
+            urls = column(some, self._url) if self._url else [None] * len(texts)
+            dates = column(some, self._date) if self._date else [None] * len(texts)
+            metas = [(name, column(some, path)) for name, path in self._meta]
+            for row, text in enumerate(texts):
+                at = number + begin + row
+                if selection.ends_before(at) or (selection.stop is not None and at >= selection.stop):
+                    return
+                if selection.wants(at):
+                    selection.reached(at + 1, at + 1)
+                    meta = {name: values[row] for name, values in metas if values[row] is not None}
+                    yield self._read(at, text, urls[row], dates[row], meta)
+
+    def _read(self, number: int, text: Any, url: Any, date: Any, meta: dict[str, Any]) -> Record | BadRecord:
+        name = self._text_field
+        if isinstance(text, bytes):
+            try:
+                text = text.decode()
+            except UnicodeDecodeError as error:
+                return bad_record(number, "bad-utf8", f"column {name!r}: {error}", text)
+        if not isinstance(text, str):
+            return wrong_text(number, name, text, str(meta or ""))
+        if not text or text.isspace():
+            return bad_record(number, "empty-text", f"column {name!r} is empty", str(meta or ""))
+        # Four bytes a character at most: only texts near the limit are encoded to be measured.
+        if len(text) * 4 > self._max_record_bytes and len(text.encode("utf-8", "replace")) > self._max_record_bytes:
+            return bad_record(number, "too-long", f"longer than max_record_bytes ({self._max_record_bytes})", text)
+        return Record(number, text, _string(url), _string(date), meta or None)
+
+
+def raise_if_it_may_heal(error: Exception) -> None:
+    """Arrow's own errors about damaged data carry no errno; errors of the disk or the network do, or have a class."""
+    if isinstance(error, (ConnectionError, TimeoutError)) or getattr(error, "errno", None) is not None:
+        raise error
+
+
+def find_column(schema: pa.Schema, path: str | None) -> list[str] | None:
+    """The names that lead to a column, [name] or [name, field, field…]; None if there is no such column."""
+    if not path:
+        return None
+    if path in schema.names:
+        return [path]
+    steps = path.split(".")
+    if steps[0] not in schema.names:
+        return None
+    found = schema.field(steps[0]).type
+    for step in steps[1:]:
+        if not pa.types.is_struct(found) or found.get_field_index(step) < 0:
+            return None
+        found = found.field(step).type
+    return steps
+
+
+def column(batch: pa.RecordBatch, path: list[str]) -> list[Any]:
+    """The values of a column; strings that are not UTF-8 come as bytes."""
+    array = batch.column(path[0])
+    if len(path) > 1:
+        array = pc.struct_field(array, path[1:])
+    try:
+        values: list[Any] = array.to_pylist()
+    except UnicodeDecodeError:
+        # Arrow does not check UTF-8 when it reads a file; dictionaries are unpacked, then bytes are looked at singly.
+        if pa.types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        return [_lenient(value) for value in array]
+    return values
+
+
+def _lenient(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        buffer = getattr(value, "as_buffer", None)
+        return buffer().to_pybytes() if buffer else str(value.type)
+
+
+def _string(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if value is not None and hasattr(value, "isoformat"):
+        return str(value.isoformat())
+    return plain_string(value)
