@@ -200,7 +200,7 @@ class _UnitReader:
                 place = (cursor.member, cursor.record, cursor.offset)
                 totals.records += 1
                 if not totals.records % _RECORDS_BETWEEN_TELLING:
-                    advanced(size_before + max(0, cursor.position - begin))
+                    advanced(size_before + max(0, cursor.tell() - begin))
             size_before += file.bytes
             advanced(size_before)
             part.close_file(file, totals, self._checksum(file, cursor))

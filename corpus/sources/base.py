@@ -7,7 +7,7 @@ is in `corpus/sources/reader.py`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
@@ -108,8 +108,8 @@ class Cursor:
         Only records that begin before this byte (this row, for tables) are read; None for all.
     sha256
         After the last record: "sha256:hex" of the file as it lies there, if all of it went by in order; else None.
-    position
-        Bytes of the file as it lies there that have been read so far, for progress.
+    tell
+        Says how many bytes of the file as it lies there have been read so far, for progress.
     """
 
     member: str = ""
@@ -117,7 +117,7 @@ class Cursor:
     offset: int = 0
     stop: int | None = None
     sha256: str | None = None
-    position: int = 0
+    tell: Callable[[], int] = lambda: 0
 
 
 class Source(Protocol):

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from corpus.config import SourceConfig
-from corpus.sources.base import Cursor, Found, InputFile, Selection, bad_record, sha256_of
-from corpus.sources.files import CANNOT_OPEN, find_root, list_files, open_input
+from corpus.sources.archives import PATTERNS, archive_kind, members
+from corpus.sources.base import Cursor, Found, InputFile, Selection, Skipped, bad_record, sha256_of
+from corpus.sources.files import CANNOT_OPEN, find_root, list_files, matcher, open_input
 from corpus.sources.streams import SUFFIXES, Content
 
 if TYPE_CHECKING:
@@ -23,10 +24,15 @@ class FileSource:
         self.config = config
         self._format = format
         self._root = find_root(config.path)
+        # Tables are no archives, and zip files of their own kind are none to us.
+        self._streams = config.kind not in ("parquet", "arrow")
+        self._patterns = tuple(name + packed for name in format.endings for packed in SUFFIXES)
+        named = matcher(config.members or self._patterns)
+        self._members_wanted = lambda name: named(name) and not _is_hidden(name)
 
     def inventory(self) -> list[InputFile]:
         """All files, sorted by uri."""
-        return list_files(self.config, tuple(name + packed for name in self._format.endings for packed in SUFFIXES))
+        return list_files(self.config, (*self._patterns, *PATTERNS))
 
     @contextlib.contextmanager
     def open(self, file: InputFile) -> Iterator[BinaryIO | None]:
@@ -49,9 +55,8 @@ class FileSource:
             return None if raw is None else sha256_of(raw)
 
     def records(self, file: InputFile, *, start: int = 0, cursor: Cursor | None = None) -> Iterator[Found]:
-        """Every record of a file."""
+        """Every record of a file, or of the members of an archive."""
         cursor = cursor if cursor is not None else Cursor(record=start, offset=-1 if start else 0)
-        selection = Selection(self.config, file.uri, cursor, resumable=self._format.resumable)
         try:
             raw = open_input(self._root, file)
         except CANNOT_OPEN as error:
@@ -59,4 +64,47 @@ class FileSource:
             yield bad_record(0, "cannot-open", str(error))
             return
         with raw:
-            yield from self._format.records(Content(raw, file.uri, offset=selection.offset), selection)
+            middle = self._format.resumable and not cursor.member and cursor.offset > 0
+            content = Content(raw, file.uri, offset=cursor.offset if middle else 0)
+            cursor.tell = lambda: content.position
+            # What is no archive at its beginning is none in the middle.
+            if self._streams and not middle and (kind := archive_kind(content.head())):
+                yield from self._members(kind, content, file, cursor)
+            else:
+                selection = Selection(self.config, file.uri, cursor, resumable=self._format.resumable)
+                yield from self._format.records(content, selection)
+        cursor.sha256 = content.sha256
+
+    def _members(self, kind: str, archive: Content, file: InputFile, cursor: Cursor) -> Iterator[Found]:
+        """Records of the members, numbered from 0 in each; a member that is not read gives one."""
+        wanted = self._members_wanted
+        first, cursor.sha256 = cursor.member, None
+        for member in members(kind, archive):
+            if first and member.name != first:
+                continue
+            if not first:
+                cursor.record, cursor.offset = 0, 0
+            first, cursor.member = "", member.name
+            if cursor.record and (member.problem or member.skipped or not wanted(member.name)):
+                continue  # it was given before
+            if member.problem is not None or member.skipped or not wanted(member.name):
+                cursor.record, cursor.offset = 1, -1
+                if member.problem is not None:
+                    yield bad_record(0, *member.problem)
+                else:
+                    yield Skipped(0, member.skipped or "other-member")
+                continue
+            assert member.raw is not None
+            selection = Selection(self.config, f"{file.uri}!/{member.name}", cursor, resumable=self._format.resumable)
+            content = Content(member.raw, member.name, offset=selection.offset)
+            if archive_kind(content.head()):
+                if not cursor.record:
+                    cursor.record, cursor.offset = 1, -1
+                    yield bad_record(0, "nested-archive", "an archive inside an archive: unpack the outer one first")
+                continue
+            yield from self._format.records(content, selection)
+
+
+def _is_hidden(name: str) -> bool:
+    """Members that a folder's listing would not show, and those that a Mac adds to its archives."""
+    return any(step.startswith(".") or step == "__MACOSX" for step in name.split("/"))

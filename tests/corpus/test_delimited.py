@@ -80,7 +80,7 @@ def test_other_encodings_by_name_mark_or_detection(tmp_path: Path, encoding: str
     put(tmp_path, table.encode(encoding))
     named = {} if encoding.startswith("utf") else {"encoding": encoding}
     assert texts(read("csv", tmp_path, **named)) == [f"{text} {number}" for number in range(100)]
-    if encoding != "utf-32":
+    if encoding in ("utf-16", "gb18030"):
         assert texts(read("csv", tmp_path, encoding="detect"))[5] == f"{text} 5"
     with pytest.raises(ValueError, match="'s', encoding: there is no encoding 'utf-9'"):
         read("csv", tmp_path, encoding="utf-9")
