@@ -1,0 +1,313 @@
+"""Where the records of WARC and ARC files begin and end, whatever their lengths say.
+
+A record's length is believed if it leads to where a record can end: after the block and any line ends stands another
+record's first lines, or nothing more; or the block is followed by what must end it (WARC: CR LF CR LF, ARC: LF), and
+garbage comes after that. What looks like a record inside such a block is part of it.
+
+A length that does not lead there, or that is missing, is not believed: the block then goes to the next line that begins
+a record (`WARC/` and a version, with a header field in the next line; or a line of ARC's five or ten fields), or to the
+end. Such a block is taken if it is longer than declared (lengths counted in characters do that), or shorter by no more
+than its line ends explain (CR LF made LF); if it is shorter than that, some of it is missing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tempfile
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from corpus.formats.http import parse_fields
+from corpus.sources.streams import Content, Gap
+
+LONGEST_BELIEVED = 4 << 30
+"""Blocks that should be longer than this are not looked for where their length says, but as if it were missing."""
+_AHEAD = 1 << 14
+_MAX_HEAD = 1 << 18
+_PIECE = 1 << 18
+_START = (
+    rb"(?:(?P<warc>WARC/\d\.\d{1,2}[ \t]*\r?\n)(?=[A-Za-z][A-Za-z0-9-]*[ \t]*:)"
+    # URL (of any characters), address, date, [type and, in version 2, five more], length
+    rb"|(?P<url>[A-Za-z][A-Za-z0-9+.-]{0,30}:[^\r\n]{0,8192}) (?:[0-9.]{7,15}|[0-9A-Fa-f:.]{2,45}|-) "
+    rb"(?P<date>\d{8,18}) (?:(?P<more>[^\r\n]{0,4096}) )?(?P<length>[^\s]{1,20})[ \t]*\r?\n)"
+)
+_HERE = re.compile(_START)
+_NEXT = re.compile(rb"(?<=\n)" + _START)
+_END_OF_FIELDS = re.compile(rb"\n\r?\n")
+_LINE_ENDS = re.compile(rb"[\r\n]*")
+_LAST_LINE_ENDS = re.compile(rb"(?:\r?\n){1,2}\Z")
+_ARC_TYPE_FIELDS = 6
+
+
+class Frame(NamedTuple):
+    """One record, or a stretch of bytes that are none.
+
+    Attributes
+    ----------
+    fields
+        Header fields by lower-case name; those of ARC under the names that WARC has for them.
+    block
+        What the record holds; of what could not be read, the beginning.
+    end
+        Byte of the decompressed content at which the next record can be looked for; -1 after a hole in it.
+    arc
+        Whether it is an ARC record.
+    error, message
+        Why it could not be read ("" if it could): `bad-warc`, `too-long` or `broken-stream`.
+    """
+
+    fields: dict[str, str]
+    block: bytes
+    end: int
+    arc: bool = False
+    error: str = ""
+    message: str = ""
+
+
+def read_frames(content: Content, offset: int, max_bytes: int) -> Iterator[tuple[int, Frame]]:
+    """Every record with the byte it begins at; what cannot be read is a frame with an `error`.
+
+    Parameters
+    ----------
+    content
+        Begins where a record does.
+    offset
+        Where `content` begins, in decompressed bytes.
+    max_bytes
+        Longer blocks are passed over; a little more than twice this much is held in memory.
+    """
+    return _Frames(content, offset, max_bytes).read()
+
+
+class _Frames:
+    """`data` holds what was read and `at` is where the next record begins in it; `data` begins at byte `base`."""
+
+    def __init__(self, content: Content, offset: int, max_bytes: int) -> None:
+        self._content = content
+        self._segments: Iterator[bytes | Gap] = content.segments()
+        self._max_bytes = max_bytes
+        self._data = b""
+        self._at = 0
+        self._base = offset
+        self._ended = False  # no more bytes before the next hole
+        self._hole: Gap | None = None
+        self._seen_hole = False
+        self._last = -1  # byte at which it all ends, once it was seen
+
+    def read(self) -> Iterator[tuple[int, Frame]]:
+        while True:
+            self._pass_line_ends()
+            begin = self._base + self._at
+            frame = None
+            if self._at < len(self._data):
+                frame = self._frame()
+                if frame is not None:
+                    yield begin, frame._replace(end=-1) if self._seen_hole else frame
+                    continue
+            if self._hole is None:
+                if self._content.broken:
+                    message = f"{self._content.broken}; the rest of the file is lost"
+                    yield begin, self._problem("broken-stream", message, self._data[self._at :])
+                return
+            message, self._hole, self._seen_hole = self._hole.message, None, True
+            lost = self._data[self._at :]
+            self._base += len(self._data)
+            self._data, self._at, self._ended, self._last = b"", 0, False, -1
+            yield begin, Frame({}, lost[:_AHEAD], -1, error="broken-stream", message=message)
+
+    def _fill(self, size: int) -> None:
+        """Have `size` bytes from `at` on, or all there are."""
+        missing = size - (len(self._data) - self._at)
+        if missing <= 0 or self._ended:
+            return
+        parts = [self._data[self._at :]]
+        while missing > 0:
+            chunk = next(self._segments, None)
+            if chunk is None or isinstance(chunk, Gap):
+                self._ended, self._hole = True, chunk
+                break
+            parts.append(chunk)
+            missing -= len(chunk)
+        self._base += self._at
+        self._data, self._at = b"".join(parts), 0
+        if self._ended:
+            self._last = self._base + len(self._data)
+
+    def _pass_line_ends(self) -> None:
+        while True:
+            found = _LINE_ENDS.match(self._data, self._at)
+            self._at = found.end() if found else self._at
+            if self._at < len(self._data) or self._ended:
+                return
+            self._fill(_AHEAD)
+
+    @property
+    def _torn(self) -> bool:
+        """Whether what has been read ends where a stream broke."""
+        return self._ended and (self._hole is not None or self._content.broken != "")
+
+    def _problem(
+        self, error: str, message: str, data: bytes, fields: dict[str, str] | None = None, arc: bool = False
+    ) -> Frame:
+        return Frame(fields or {}, data[:_AHEAD], self._base + self._at, arc, error, message)
+
+    def _frame(self) -> Frame | None:
+        """The record or the garbage that begins here; None for a part of a record at a broken end."""
+        self._fill(_AHEAD)
+        start = _HERE.match(self._data, self._at)
+        if start is None:
+            return self._garbage("no record begins here")
+        arc = start["warc"] is None
+        if arc:
+            fields, head = _arc_fields(start), start.end() - self._at
+        else:
+            lines = start.end() - self._at
+            end = self._end_of_fields(lines)
+            if end is None:
+                return self._garbage("the header of the record does not end")
+            head = end
+            fields = parse_fields(self._data[self._at + lines : self._at + head])
+        length = _length(fields.get("content-length", ""))
+        if length is not None and length > self._max_bytes:
+            if self._passes_over(head, length, arc):
+                message = f"the block has {length} bytes, max_record_bytes is {self._max_bytes}"
+                return Frame(fields, b"", self._base + self._at, arc, "too-long", message)
+        elif length is not None:
+            self._fill(head + length + _AHEAD)
+            begin, stop = self._at + head, self._at + head + length
+            if self._ends_at(stop, arc):
+                self._at = stop
+                return Frame(fields, self._data[begin:stop], self._base + stop, arc)
+        return self._to_the_next(fields, head, length, arc)
+
+    def _end_of_fields(self, size: int) -> int | None:
+        """Length of the header, which is longer than `size`; None if it does not end."""
+        known = _AHEAD
+        while True:
+            self._fill(known)
+            # The line end of the version's line may itself be followed by a blank one.
+            found = _END_OF_FIELDS.search(self._data, self._at + size - 1, self._at + known)
+            if found:
+                return found.end() - self._at
+            if known >= _MAX_HEAD or (self._ended and known >= len(self._data) - self._at):
+                return None
+            known *= 2
+
+    def _ends_at(self, stop: int, arc: bool) -> bool:
+        """Whether a block can end at this place of `data`."""
+        data = self._data
+        if data.startswith(b"\r\n\r\nWARC/", stop):
+            return True
+        if stop > len(data):
+            return False
+        line_ends = _LINE_ENDS.match(data, stop)
+        after = line_ends.end() if line_ends else stop
+        if after == len(data) and self._ended:
+            return True
+        return _HERE.match(data, after) is not None or data.startswith(b"\n" if arc else b"\r\n\r\n", stop)
+
+    def _to_the_next(self, fields: dict[str, str], head: int, length: int | None, arc: bool) -> Frame | None:
+        """The record whose length is not believed: it goes to the next one, or to the end."""
+        size = head + _PIECE
+        searched = head
+        while True:
+            self._fill(size + _AHEAD)
+            found = _NEXT.search(self._data, self._at + searched)
+            if found is not None and found.start() - self._at - head <= self._max_bytes + 4:
+                stop = found.start()
+                break
+            if self._ended or found is not None or size - head > self._max_bytes:
+                if self._torn and found is None:
+                    return None
+                stop = len(self._data) if self._ended and found is None else self._at + size
+                break
+            searched = max(head, size)
+            size = min(size * 2, head + self._max_bytes + _PIECE)
+        whole = self._data[self._at + head : stop]
+        block = _LAST_LINE_ENDS.sub(b"", whole)
+        if len(block) > self._max_bytes:
+            self._at += head
+            self._seek()
+            message = f"the block has no believable length and more than max_record_bytes ({self._max_bytes}) bytes"
+            return self._problem("too-long", message, block, fields, arc)
+        self._at = stop
+        end = self._base + stop
+        if length is not None and len(whole) < length:
+            lost = 0 if b"\r\n" in whole else whole.count(b"\n")
+            if length - len(whole) > lost:
+                message = f"the block should have {length} bytes, the next record or the end comes after {len(whole)}"
+                return Frame(fields, block, end, arc, "bad-warc", message)
+        return Frame(fields, block, end, arc)
+
+    def _passes_over(self, head: int, length: int, arc: bool) -> bool:
+        """Pass over a block that is too long, if its length is right; else nothing is passed over.
+
+        What goes by is kept on the disk until it is known that the block ends where it should.
+        """
+        begin = self._base + self._at
+        stop = begin + head + length
+        if length > LONGEST_BELIEVED or 0 <= self._last < stop:
+            return False
+        kept = tempfile.TemporaryFile()  # noqa: SIM115 (it outlives this function where it is read again)
+        while self._base + len(self._data) < stop and not self._ended:
+            kept.write(self._data[self._at :])
+            self._at = len(self._data)
+            self._fill(_PIECE)
+        place = stop - self._base
+        if place <= len(self._data):
+            kept.write(self._data[self._at : place])
+            self._at = place
+            self._fill(_AHEAD)
+            if self._ends_at(self._at, arc):
+                kept.close()
+                return True
+        kept.write(self._data[self._at :])
+        rest: list[bytes | Gap] = [self._hole] if self._hole is not None else []
+        self._segments = itertools.chain(_pieces(kept), rest, self._segments)
+        self._data, self._at, self._base, self._ended, self._hole = b"", 0, begin, False, None
+        return False
+
+    def _garbage(self, message: str) -> Frame | None:
+        """A stretch that is no record, to the next one."""
+        begin = self._base + self._at
+        excerpt = self._data[self._at : self._at + _AHEAD]
+        found = self._seek()
+        if not found and self._torn:
+            return None
+        size = self._base + self._at - begin
+        return self._problem("bad-warc", f"{message}: {size} bytes from byte {begin} on are passed over", excerpt)
+
+    def _seek(self) -> bool:
+        """Go to the next record behind this place; False if there is none."""
+        self._at += 1
+        while True:
+            self._fill(_PIECE)
+            found = _NEXT.search(self._data, max(self._at, 1))
+            if found is not None:
+                self._at = found.start()
+                return True
+            if self._ended:
+                self._at = len(self._data)
+                return False
+            self._at = max(self._at, len(self._data) - _AHEAD)
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        file.seek(0)
+        while piece := file.read(_PIECE):
+            yield piece
+
+
+def _length(value: str) -> int | None:
+    value = value.strip()
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None
+
+
+def _arc_fields(start: re.Match[bytes]) -> dict[str, str]:
+    """Fields of an ARC record's line: URL, address, date, type, [status, checksum, location, offset, file,] length."""
+    url, date, length = (start[name].decode("utf-8", "backslashreplace") for name in ("url", "date", "length"))
+    more = (start["more"] or b"").decode("utf-8", "backslashreplace").split(" ")
+    kind = " ".join(more[: len(more) - _ARC_TYPE_FIELDS + 1]) if len(more) >= _ARC_TYPE_FIELDS else " ".join(more)
+    return {"warc-target-uri": url, "warc-date": date, "content-type": kind, "content-length": length}
