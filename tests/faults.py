@@ -17,11 +17,16 @@ HOP = {"connection", "keep-alive", "transfer-encoding"}
 STATUSES = ("500", "502", "503", "504", "429")
 KINDS = (*STATUSES, "reset", "cut", "short", "silent", "refused")
 """Faults: a status instead of the answer; the connection reset, or closed, in the middle of a body; a body cut with a
-length to match; no answer until the client gives up; the connection closed before an answer."""
+length to match; no answer until the client gives up; the connection closed before an answer.
+Any other status may be asked for too."""
 
 
 class Faults:
-    """What is to go wrong: a share of the GET and HEAD requests that `applies` takes, chosen by a seeded generator."""
+    """What is to go wrong: a share of the GET and HEAD requests, chosen by a hash of what is asked and how often.
+
+    So the order in which requests come does not matter. Unless all are to fail, one that failed twice running is
+    answered.
+    """
 
     def __init__(self, upstream: tuple[str, int], seed: int = 0) -> None:
         self.upstream = upstream
@@ -30,18 +35,26 @@ class Faults:
         self.silence_seconds = 3.0
         self.done: Counter[str] = Counter()
         self.requests: list[tuple[str, str, str]] = []
-        self._random = random.Random(seed)
+        self._seed = seed
+        self._asked: Counter[tuple[str, str, str]] = Counter()
+        self._running: Counter[tuple[str, str, str]] = Counter()
         self._lock = threading.Lock()
 
     def choose(self, method: str, path: str, wanted_range: str) -> str:
         """The fault of a request, "" for none."""
+        request = (method, path, wanted_range)
         with self._lock:
-            self.requests.append((method, path, wanted_range))
-            if method not in ("GET", "HEAD") or self._random.random() >= self.share:
-                return ""
+            self.requests.append(request)
+            self._asked[request] += 1
+            chance = random.Random(f"{self._seed} {self._asked[request]} {request}")
             # A shortened answer shows only where the client knows how long it should be: not in a listing.
             kinds = [kind for kind in self.kinds if kind != "short" or wanted_range]
-            kind = self._random.choice(kinds) if kinds else ""
+            spared = self._running[request] == 2 and self.share < 1
+            if method not in ("GET", "HEAD") or not kinds or spared or chance.random() >= self.share:
+                self._running[request] = 0
+                return ""
+            kind = chance.choice(kinds)
+            self._running[request] += 1
             self.done[kind] += 1
             return kind
 
@@ -60,7 +73,7 @@ class _Proxy(BaseHTTPRequestHandler):
         faults = self.server.faults
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         kind = faults.choose(self.command, self.path, self.headers.get("Range", ""))
-        if kind in STATUSES:
+        if kind.isdigit():
             self.send_response(int(kind))
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -33,6 +33,8 @@ MISSING = "missing"
 # the work is tried again instead of a document being put aside for good.
 CANNOT_OPEN = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
+_NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENODEV)  # a link in a circle, a socket, a device without a driver
+
 _KINDS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -278,7 +280,12 @@ def open_input(root: Root, file: InputFile) -> BinaryIO:
 
         return cast(BinaryIO, RemoteReader(root.system, path, check))
     # Without waiting: a pipe that nobody writes to would be opened for ever.
-    stream = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    try:
+        stream = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise PermissionError(error.errno, error.strerror, path) from error
+        raise
     try:
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):
@@ -341,7 +348,7 @@ def local_listing(
             with os.scandir(path) as found:
                 entries = list(found)
         except OSError as error:
-            gone = bool(prefix) and isinstance(error, FileNotFoundError) and not os.path.lexists(path)
+            gone = prefix and isinstance(error, FileNotFoundError) and not os.path.islink(path)
             if gone or (prefix and unwanted(prefix)):
                 continue
             raise SourceError(

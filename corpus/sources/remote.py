@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from corpus.sources.base import SourceError
 
 TRIES = 5
+REQUEST_TRIES = 3  # of each request to S3, below these: a listing has many, and begins anew where one fails
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 30.0
 # One request may wait through time-outs of its own and be tried again below: no new try begins after this.
@@ -134,9 +135,7 @@ def connect(url: str) -> tuple[Any, str]:
 
 
 def _protocols_of(url: str) -> list[str]:
-    import fsspec
-
-    known = set(fsspec.available_protocols())
+    known = _known()
     found = []
     for step in url.split("::"):
         protocol, separator, _ = step.partition("://")
@@ -144,10 +143,16 @@ def _protocols_of(url: str) -> list[str]:
     return found
 
 
-def _require(protocol: str, url: str) -> None:
-    import fsspec
+def _known() -> set[str]:
+    from fsspec import available_protocols
 
-    known = set(fsspec.available_protocols())
+    return {*available_protocols(), *_PACKAGES}
+
+
+def _require(protocol: str, url: str) -> None:
+    from fsspec import get_filesystem_class
+
+    known = _known()
     if protocol not in known:
         near = difflib.get_close_matches(protocol.lower(), sorted(known), n=1, cutoff=0.5)
         raise SourceError(
@@ -155,7 +160,7 @@ def _require(protocol: str, url: str) -> None:
             + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(_PACKAGES))} and others")
         )
     try:
-        fsspec.get_filesystem_class(protocol)
+        get_filesystem_class(protocol)
     except (ImportError, ValueError) as error:
         if protocol not in _PACKAGES:
             raise SourceError(f"{url!r} cannot be read here: {error}") from error
@@ -172,7 +177,7 @@ def _options(protocol: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if protocol in ("s3", "s3a"):
         waiting = {"connect_timeout": CONNECT_SECONDS, "read_timeout": SILENCE_SECONDS}
-        retries = {"retries": {"total_max_attempts": 3, "mode": "standard"}}
+        retries = {"retries": {"total_max_attempts": REQUEST_TRIES, "mode": "standard"}}
         options = {"use_listings_cache": False, "config_kwargs": {**waiting, **retries}}
     elif protocol in ("http", "https"):
         import aiohttp
@@ -197,18 +202,18 @@ def _layers(system: Any) -> Iterator[Any]:
     """A file system and those it stands upon."""
     while system is not None:
         yield system
-        system = vars(system).get("fs")
+        # A cache answers for the place behind it, even when it is asked for its own attributes.
+        system = object.__getattribute__(system, "__dict__").get("fs")
 
 
 def _lister(system: Any) -> Any:
     """Where listings come from: behind a cache, the place itself."""
     from fsspec.implementations.cached import CachingFileSystem
 
-    while isinstance(system, CachingFileSystem):
-        system = vars(system)["fs"]
-    for layer in _layers(system):
+    layers = [layer for layer in _layers(system) if not isinstance(layer, CachingFileSystem)]
+    for layer in layers:
         layer.invalidate_cache()
-    return system
+    return layers[0]
 
 
 def full_name(system: Any, path: str) -> str:
