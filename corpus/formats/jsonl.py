@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, overload
 
 import orjson
 
 from corpus.config import SourceConfig
 from corpus.formats.fields import ObjectReader
 from corpus.sources.base import BadRecord, Found, Record, Selection, bad_record
-from corpus.sources.streams import Content
+from corpus.sources.streams import Content, Gap
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -35,14 +35,26 @@ class JsonLines:
 
     def records(self, content: Content, selection: Selection) -> Iterator[Found]:
         """Every non-blank line of a file."""
-        number, offset = selection.first, selection.offset
-        for line in split_lines(content, self._max_record_bytes):
+        number, offset, after_gap = selection.first, selection.offset, False
+        for line in split_lines(content, self._max_record_bytes, content.segments()):
+            if isinstance(line, Gap):
+                # Lines around a hole may be parts of lines: the one before is lost, the one after must prove itself.
+                if selection.wants(number) and not selection.ends_before(number):
+                    selection.reached(number + 1)
+                    yield bad_record(number, "broken-stream", line.message)
+                number, offset, after_gap = number + 1, -1, True
+                continue
             begin = offset
-            offset += (line.size if isinstance(line, OverlongLine) else len(line)) + 1
+            if offset >= 0:
+                offset += (line.size if isinstance(line, OverlongLine) else len(line)) + 1
             if selection.stop is not None and begin >= selection.stop:
                 return
             if not isinstance(line, OverlongLine) and (not line or line.isspace()):
                 continue
+            if after_gap:
+                after_gap = False
+                if isinstance(line, OverlongLine) or isinstance(parse_json(0, line), BadRecord):
+                    continue
             if selection.ends_before(number):
                 return
             if selection.wants(number):
@@ -97,16 +109,28 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+@overload
 def split_lines(
     stream: Content, max_bytes: int, chunks: Iterable[bytes] | None = None
-) -> Iterator[bytes | OverlongLine]:
+) -> Iterator[bytes | OverlongLine]: ...
+@overload
+def split_lines(
+    stream: Content, max_bytes: int, chunks: Iterable[bytes | Gap]
+) -> Iterator[bytes | OverlongLine | Gap]: ...
+def split_lines(
+    stream: Content, max_bytes: int, chunks: Iterable[bytes | Gap] | None = None
+) -> Iterator[bytes | OverlongLine | Gap]:
     """Lines without their LF. The unfinished last line of a broken stream is not given: it belongs to the lost tail.
 
-    `chunks` are the stream's, where they are not taken as they are.
+    `chunks` are the stream's, where they are not taken as they are. An unfinished line before a gap is not given.
     """
     pieces: list[bytes] = []
     size = 0
     for chunk in stream if chunks is None else chunks:
+        if isinstance(chunk, Gap):
+            pieces, size = [], 0
+            yield chunk
+            continue
         lines = chunk.split(b"\n")
         if len(lines) > 1:
             pieces.append(lines[0])

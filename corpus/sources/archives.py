@@ -301,12 +301,12 @@ def _tar_members(content: Content, stream: _Stream) -> Iterator[Member]:
     zeros = 0
     while True:
         block = stream.exactly(_BLOCK)
+        if len(block) < _BLOCK:
+            if content.broken or not zeros:
+                message = content.broken or "the archive ends without its end mark"
+                yield Member("archive", problem=("broken-stream", f"{message}; the rest of the archive is lost"))
+            return
         if not any(block):
-            if len(block) < _BLOCK:
-                if content.broken or not zeros:
-                    message = content.broken or "the archive ends without its end mark"
-                    yield Member("archive", problem=("broken-stream", f"{message}; the rest of the archive is lost"))
-                return
             zeros += 1
             continue
         if zeros >= 2 and not _is_header(block):
@@ -346,6 +346,8 @@ def _tar_members(content: Content, stream: _Stream) -> Iterator[Member]:
             continue
         raw = _TarMember(stream, length)
         yield Member(found, raw)  # type: ignore[arg-type]
+        if raw.broken:
+            return  # whoever read it has told
         stream.skip(raw.left + -length % _BLOCK)
 
 

@@ -26,6 +26,7 @@ _CHUNK = 1 << 18
 # Small pieces bound two things: what one call may inflate to, and what is lost where a stream is damaged (the output of
 # the call that failed). They are read in full, so results do not depend on the disk.
 _PIECE = 1 << 13
+_FIRST_PIECE = 1 << 9
 _MOST = 1 << 20  # what decoders that can be told are asked for at most
 _XZ_MEMORY = 1 << 30
 _ZSTD_WINDOW = 1 << 31
@@ -182,55 +183,59 @@ class Content:
             yield data
 
     def _inflate(self, head: bytes, codec: _Codec) -> Iterator[bytes | Gap]:
-        decoder, members, data, piece = None, 0, head, _PIECE
-        while data:
-            while data:
-                if decoder is None:
-                    if members and not (data := data.lstrip(b"\0")):  # padding between or after members
-                        break
-                    decoder = codec.make()
-                    self._recent = bytearray(data)
-                try:
-                    before = self._bytes_out
-                    for out in codec.step(decoder, data):
-                        self._bytes_out += len(out)
-                        if self._bytes_out > BOMB_BYTES and self._bytes_out > BOMB_RATIO * self.position:
-                            self.broken = (
-                                f"the {codec.name} stream is a decompression bomb: {self.position} bytes gave more "
-                                f"than {self._bytes_out - len(out)}"
-                            )
-                            return
-                        yield out
-                except codec.errors as error:
-                    message = f"damaged {codec.name} stream after {members} whole members: {error}"
-                    following = self._next_member() if codec.name == "gzip" else b""
-                    if not following:
-                        self.broken = message
+        decoder, members, unread, piece = None, 0, head, _FIRST_PIECE
+        while True:
+            unread = unread or self._read(piece)
+            message = ""
+            if decoder is None:
+                unread = unread.lstrip(b"\0") if members else unread  # padding between or after members
+                if not unread:
+                    if self._ended:
                         return
-                    yield Gap(f"{message}; reading goes on at a later member")
-                    data, decoder, members = following, None, members + 1
                     continue
-                # What inflates much is read in smaller pieces.
-                piece = min(_PIECE, max(64, _MOST * len(data) // max(1, self._bytes_out - before)))
-                data = b""
-                if decoder.eof:
-                    data, decoder, members = decoder.unused_data, None, members + 1
-            data = self._read(piece)
-            if decoder is not None and codec.name == "gzip":
+                decoder = codec.make()
+                self._recent.clear()
+            if not unread:
+                message = f"truncated {codec.name} stream: the file ends inside a compressed member"
+            data, unread = unread[:piece], unread[piece:]
+            if codec.name == "gzip":
                 self._recent += data
                 if len(self._recent) > 2 * _LOOK_BACK:
                     del self._recent[:-_LOOK_BACK]
-        if decoder is not None and not self.broken:
-            self.broken = f"truncated {codec.name} stream: the file ends inside a compressed member"
+            before = self._bytes_out
+            try:
+                for out in codec.step(decoder, data) if data else ():
+                    self._bytes_out += len(out)
+                    if self._bytes_out > BOMB_BYTES and self._bytes_out > BOMB_RATIO * self.position:
+                        self.broken = (
+                            f"the {codec.name} stream is a decompression bomb: {self.position} bytes gave more than "
+                            f"{self._bytes_out - len(out)}"
+                        )
+                        return
+                    yield out
+            except codec.errors as error:
+                message = f"damaged {codec.name} stream after {members} whole members: {error}"
+            if message:
+                following = self._next_member(unread) if codec.name == "gzip" else b""
+                if not following:
+                    self.broken = message
+                    return
+                yield Gap(f"{message}; reading goes on at a later member")
+                unread, decoder, members = following, None, members + 1
+                continue
+            # What inflates much is read in smaller pieces.
+            piece = min(_PIECE, max(64, _MOST * len(data) // max(1, self._bytes_out - before)))
+            if decoder.eof:
+                unread, decoder, members = (decoder.unused_data or b"") + unread, None, members + 1
 
-    def _next_member(self) -> bytes:
+    def _next_member(self, unread: bytes) -> bytes:
         """Bytes from the next gzip member on that really inflates, b"" if there is none.
 
         The search begins right behind the start of the damaged member: its damage may have been noticed late.
         """
         from isal import isal_zlib
 
-        data, at = bytes(self._recent), 1
+        data, at = bytes(self._recent) + unread, 1
         while True:
             at = data.find(_GZIP_MAGIC, at)
             if at < 0 or len(data) - at < _PROBE:
