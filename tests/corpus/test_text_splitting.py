@@ -91,12 +91,12 @@ def test_separators_are_found_wherever_chunks_end(
 ) -> None:
     import re
 
-    from corpus.formats.text import _split
+    from corpus.formats.text import split_text
 
     mark = {"==+": "===="}.get(separator, separator)
     data = mark.join(pieces).encode()
     expected = [piece for piece in re.split(separator, data.decode()) if piece]
     for size in (1, 3, 1000):
         chunks = [data[at : at + size] for at in range(0, len(data), size)]
-        found = [text for text, _ in _split(chunks, "utf-8", re.compile(separator), 1 << 20) if text]
+        found = [text for text, _, _ in split_text(chunks, "utf-8", re.compile(separator), 1 << 20) if text]
         assert found == expected
