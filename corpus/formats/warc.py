@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from corpus.config import SourceConfig
 from corpus.extraction.encodings import decode_text
 from corpus.extraction.pages import PageProblem, PageReader
-from corpus.formats.http import BodyProblem, decode_body, parse_response
+from corpus.formats.http_messages import BodyProblem, decode_body, parse_response
 from corpus.formats.web_archives import Frame, read_frames
 from corpus.sources.base import BadRecord, Found, Record, Selection, Skipped, bad_record
 from corpus.sources.streams import Content
@@ -25,9 +25,7 @@ META_FIELDS = ("warc.type", "warc.record_id", "http.status", "http.content_type"
 
 Media = Literal["html", "text", "other"]
 
-_NO_DOCUMENTS = {
-    kind: f"warc-{kind}" for kind in ("warcinfo", "request", "metadata", "revisit", "continuation")
-}  # fmt: skip
+_NO_DOCUMENTS = {kind: f"warc-{kind}" for kind in ("warcinfo", "request", "metadata", "revisit", "continuation")}
 _MEDIA: Mapping[str, Media] = {
     "text/html": "html",
     "application/xhtml+xml": "html",
@@ -143,11 +141,11 @@ class WarcFiles:
             elif media_type(declared) == "application/http":
                 return BodyProblem("bad-http", "the block does not begin with an HTTP status line")
         media = _media(declared)
-        if data and media in (None, "text"):
-            media = sniff(data) if media is None or sniff(data) == "other" else media
-        if media == "other":
-            return "not-text"
-        return _Payload(data, declared, media or "text", status)
+        if media is None:
+            media = sniff(data)
+        elif media == "text" and kind != "conversion" and _is_binary(data):
+            media = "other"  # servers call what they do not know text/plain
+        return "not-text" if media == "other" else _Payload(data, declared, media, status)
 
     def _document(self, number: int, kind: str, frame: Frame, url: str | None, payload: _Payload) -> Record | BadRecord:
         title = None
@@ -191,7 +189,7 @@ def address(value: str) -> str | None:
 
 
 def arc_date(digits: str) -> str | None:
-    """The date of an ARC record (YYYYMMDDhhmmss in UTC, sometimes more or fewer digits) as ISO 8601; None if it is none."""
+    """The date of an ARC record (YYYYMMDDhhmmss in UTC, or longer) as ISO 8601; None if it is none."""
     try:
         moment = datetime.datetime.strptime(digits[:14].ljust(14, "0"), "%Y%m%d%H%M%S")
     except ValueError:
@@ -210,13 +208,18 @@ def sniff(data: bytes) -> Media:
     Other than the standard, XML that has an element `html` near its beginning is HTML, and other XML is no document.
     """
     head = data[:_SNIFFED_BYTES]
-    if head.startswith(_UTF16_MARKS):
-        return "text"
     if _MARKUP.match(head):
         return "html"
     if _XML.match(head):
         return "html" if _HTML_ELEMENT.search(head) else "other"
-    return "other" if _BINARY.search(head) or head.startswith(b"%PDF-") else "text"
+    return "other" if _is_binary(head) else "text"
+
+
+def _is_binary(data: bytes) -> bool:
+    head = data[:_SNIFFED_BYTES]
+    if head.startswith(_UTF16_MARKS):
+        return False
+    return _BINARY.search(head) is not None or head.startswith(b"%PDF-")
 
 
 def _media(content_type: str) -> Media | None:

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from corpus.formats.http import parse_fields
+from corpus.formats.http_messages import parse_fields
 from corpus.sources.streams import Content, Gap
 
 LONGEST_BELIEVED = 4 << 30
