@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +63,8 @@ _PHONE = re.compile(
     r")(?![\w]|[.,/:-]\d)"
 )
 _DATE = re.compile(r"0?\d{1,2}[ .\-/]\d{1,2}[ .\-/]\d{2,4}|(?:19|20)\d\d[ .\-/]\d{1,2}[ .\-/]\d{1,2}(?!\d).*")
-_DIGITS = re.compile(r"\d")
-_FIVE_DIGITS = re.compile(r"\d(?:[ ().\-/\u00a0]{0,3}\d){4}")
+_FIVE_DIGITS = re.compile(r"[0-9](?:[ ().\-/\u00a0]{0,3}[0-9]){4}")
+_IBAN_BEGIN = re.compile(r"[A-Z]{2}[0-9]{2}[ \u00a0]?[A-Z0-9]{4}")
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,30 @@ class _Kind:
     pattern: re.Pattern[str]
     accepts: Callable[[re.Match[str]], int]
     """The length of the match that is personal data, 0 for none."""
-    might: Callable[[str], bool]
-    """A check so fast that most texts cost nothing else."""
+    sign: re.Pattern[str]
+    """What every match has in it: found fast, it says where a closer look is worth it."""
+    reach: tuple[int, int]
+    """How far before and behind the sign a match may go."""
+
+    def matches(self, text: str) -> Iterator[re.Match[str]]:
+        """All that fits the pattern, each once, in order."""
+        done = at = 0
+        while (sign := self.sign.search(text, at)) is not None:
+            at = sign.end()
+            begin, end = max(done, sign.start() - self.reach[0]), sign.end() + self.reach[1]
+            for match in self.pattern.finditer(text, begin, end):
+                if match.end() == end < len(text):
+                    match = self.pattern.match(text, match.start()) or match
+                yield match
+                done = match.end()
+            at = max(at, done)
 
 
 class Redactor:
     """Replaces the kinds of personal data a configuration names."""
 
     def __init__(self, config: RedactConfig) -> None:
-        self._kinds = [(name, _KINDS[name]) for name in PLACEHOLDERS if name in config.kinds]
+        self._kinds = [(name, kind) for name in PLACEHOLDERS if name in config.kinds for kind in _KINDS[name]]
 
     def text(self, text: str) -> tuple[str, dict[str, int]]:
         """A text without personal data, and how much of each kind was replaced.
@@ -92,10 +107,8 @@ class Redactor:
         """
         counts: dict[str, int] = {}
         for name, kind in self._kinds:
-            if not kind.might(text):
-                continue
             pieces, at = [], 0
-            for match in kind.pattern.finditer(text):
+            for match in kind.matches(text):
                 if match.start() >= at and (length := kind.accepts(match)):
                     pieces += [text[at : match.start()], PLACEHOLDERS[name]]
                     at = match.start() + length
@@ -172,15 +185,18 @@ def _is_ip(match: re.Match[str]) -> int:
 def _is_phone(match: re.Match[str]) -> int:
     text = match.group()
     digits = sum(char.isdigit() for char in text)
-    if not 7 <= digits <= 15 or _DATE.fullmatch(text):
+    if not 7 <= digits <= 15 or _DATE.fullmatch(text) or (text.startswith("00") and text.isdigit()):
         return 0
     return _all(match)
 
 
 _KINDS = {
-    "email": _Kind(_EMAIL, _all, lambda text: "@" in text),
-    "iban": _Kind(_IBAN, _is_iban, lambda text: _FIVE_DIGITS.search(text) is not None),
-    "credit-card": _Kind(_CARD, _is_card, lambda text: _FIVE_DIGITS.search(text) is not None),
-    "ip": _Kind(re.compile(f"{_IPV4.pattern}|{_IPV6.pattern}"), _is_ip, lambda text: _DIGITS.search(text) is not None),
-    "phone": _Kind(_PHONE, _is_phone, lambda text: _FIVE_DIGITS.search(text) is not None),
+    "email": (_Kind(_EMAIL, _all, re.compile("@"), (66, 300)),),
+    "iban": (_Kind(_IBAN, _is_iban, _IBAN_BEGIN, (0, 60)),),
+    "credit-card": (_Kind(_CARD, _is_card, _FIVE_DIGITS, (8, 60)),),
+    "ip": (
+        _Kind(_IPV4, _is_ip, re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]"), (12, 12)),
+        _Kind(_IPV6, _is_ip, re.compile(":[0-9A-Fa-f]{0,4}:"), (40, 40)),
+    ),
+    "phone": (_Kind(_PHONE, _is_phone, _FIVE_DIGITS, (16, 40)),),
 }
