@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 _STATUS = re.compile(rb"HTTP/\d{1,2}(?:\.\d{1,3})?[ \t]+(\d{3})(?!\d)")
+_FIELD = re.compile(r"^([^:\r\n]+):[ \t]*([^\r\n]*)", re.MULTILINE)
+_FOLD = re.compile(r"\r?\n[ \t]+")
 _END_OF_FIELDS = re.compile(rb"\n\r?\n|\r\r")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]{0,4096})?\r?\n")
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -44,31 +46,31 @@ def parse_fields(head: bytes) -> dict[str, str]:
         text = head.decode("utf-8")
     except UnicodeDecodeError:
         text = head.decode("latin-1")
+    if "\n " in text or "\n\t" in text:
+        text = _FOLD.sub(" ", text)
     fields: dict[str, str] = {}
-    last = ""
-    for line in text.split("\n"):
-        if line[:1] in (" ", "\t"):
-            if last:
-                fields[last] = f"{fields[last]} {line.strip()}".strip()
-            continue
-        name, colon, value = line.partition(":")
-        last = ""
-        if colon:
-            name = name.strip().lower()
-            if name not in fields:
-                fields[name] = value.strip()
-                last = name
+    for name, value in _FIELD.findall(text):
+        fields.setdefault(name.lower().strip(), value.rstrip())
     return fields
 
 
 def parse_response(block: bytes) -> Response | None:
-    """The response in a block; None if it does not begin with a status line (RFC 9112, section 4)."""
-    status = _STATUS.match(block)
+    """The response in a block; None if it does not begin with a status line (RFC 9112, section 4).
+
+    Interim responses (100 Continue) that stand before it are passed over.
+    """
+    status, begin = _STATUS.match(block), 0
     if status is None:
         return None
-    end = _END_OF_FIELDS.search(block, status.end())
-    head = block[status.end() : end.start()] if end else block[status.end() :]
-    return Response(int(status[1]), parse_fields(head.partition(b"\n")[2]), block[end.end() :] if end else b"")
+    while True:
+        end = _END_OF_FIELDS.search(block, status.end())
+        begin = end.end() if end else len(block)
+        following = _STATUS.match(block, begin) if status[1].startswith(b"1") else None
+        if following is None:
+            break
+        status = following
+    head = block[status.end() : end.start() if end else begin]
+    return Response(int(status[1]), parse_fields(head.partition(b"\n")[2]), block[begin:])
 
 
 def decode_body(body: bytes, fields: Mapping[str, str], max_bytes: int, cut: bool = False) -> bytes | BodyProblem:
@@ -185,7 +187,7 @@ def _zlib(data: bytes, max_bytes: int, wbits: int) -> _Inflated:
 
 
 def _brotli(data: bytes, max_bytes: int) -> _Inflated | None:
-    import brotli  # type: ignore[import-untyped]
+    import brotli  # type: ignore[import-untyped, unused-ignore]
 
     decoder = brotli.Decompressor()
     pieces: list[bytes] = []

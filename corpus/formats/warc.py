@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from corpus.config import SourceConfig
 from corpus.extraction.encodings import decode_text
 from corpus.extraction.pages import PageProblem, PageReader
-from corpus.formats.http_messages import BodyProblem, decode_body, parse_response
+from corpus.formats.http import BodyProblem, decode_body, parse_response
 from corpus.formats.web_archives import Frame, read_frames
 from corpus.sources.base import BadRecord, Found, Record, Selection, Skipped, bad_record
 from corpus.sources.streams import Content

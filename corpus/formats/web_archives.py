@@ -12,13 +12,12 @@ than its line ends explain (CR LF made LF); if it is shorter than that, some of 
 
 from __future__ import annotations
 
-import itertools
 import re
 import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from corpus.formats.http_messages import parse_fields
+from corpus.formats.http import parse_fields
 from corpus.sources.streams import Content, Gap
 
 LONGEST_BELIEVED = 4 << 30
@@ -34,7 +33,8 @@ _START = (
 )
 _HERE = re.compile(_START)
 _NEXT = re.compile(rb"(?<=\n)" + _START)
-_END_OF_FIELDS = re.compile(rb"\n\r?\n")
+# Fields without an end stop where another record begins, so that a file of beginnings alone is read in linear time.
+_END_OF_FIELDS = re.compile(rb"\n(?:(?P<blank>\r?\n)|(?=WARC/\d\.\d{1,2}[ \t]*\r?\n[A-Za-z][A-Za-z0-9-]*[ \t]*:))")
 _LINE_ENDS = re.compile(rb"[\r\n]*")
 _LAST_LINE_ENDS = re.compile(rb"(?:\r?\n){1,2}\Z")
 _ARC_TYPE_FIELDS = 6
@@ -77,7 +77,11 @@ def read_frames(content: Content, offset: int, max_bytes: int) -> Iterator[tuple
     max_bytes
         Longer blocks are passed over; a little more than twice this much is held in memory.
     """
-    return _Frames(content, offset, max_bytes).read()
+    reading = _Frames(content, offset, max_bytes)
+    try:
+        yield from reading.read()
+    finally:
+        reading.close()
 
 
 class _Frames:
@@ -85,7 +89,7 @@ class _Frames:
 
     def __init__(self, content: Content, offset: int, max_bytes: int) -> None:
         self._content = content
-        self._segments: Iterator[bytes | Gap] = content.segments()
+        self._segments = _Ahead(content.segments())
         self._max_bytes = max_bytes
         self._data = b""
         self._at = 0
@@ -93,7 +97,6 @@ class _Frames:
         self._ended = False  # no more bytes before the next hole
         self._hole: Gap | None = None
         self._seen_hole = False
-        self._last = -1  # byte at which it all ends, once it was seen
 
     def read(self) -> Iterator[tuple[int, Frame]]:
         while True:
@@ -113,8 +116,12 @@ class _Frames:
             message, self._hole, self._seen_hole = self._hole.message, None, True
             lost = self._data[self._at :]
             self._base += len(self._data)
-            self._data, self._at, self._ended, self._last = b"", 0, False, -1
+            self._data, self._at, self._ended = b"", 0, False
             yield begin, Frame({}, lost[:_AHEAD], -1, error="broken-stream", message=message)
+
+    def close(self) -> None:
+        """Give back what was kept on the disk."""
+        self._segments.close()
 
     def _fill(self, size: int) -> None:
         """Have `size` bytes from `at` on, or all there are."""
@@ -123,7 +130,7 @@ class _Frames:
             return
         parts = [self._data[self._at :]]
         while missing > 0:
-            chunk = next(self._segments, None)
+            chunk = self._segments.next()
             if chunk is None or isinstance(chunk, Gap):
                 self._ended, self._hole = True, chunk
                 break
@@ -131,8 +138,6 @@ class _Frames:
             missing -= len(chunk)
         self._base += self._at
         self._data, self._at = b"".join(parts), 0
-        if self._ended:
-            self._last = self._base + len(self._data)
 
     def _pass_line_ends(self) -> None:
         while True:
@@ -176,7 +181,7 @@ class _Frames:
         elif length is not None:
             self._fill(head + length + _AHEAD)
             begin, stop = self._at + head, self._at + head + length
-            if self._ends_at(stop, arc):
+            if _can_end(self._data, stop, self._ended, arc):
                 self._at = stop
                 return Frame(fields, self._data[begin:stop], self._base + stop, arc)
         return self._to_the_next(fields, head, length, arc)
@@ -189,23 +194,10 @@ class _Frames:
             # The line end of the version's line may itself be followed by a blank one.
             found = _END_OF_FIELDS.search(self._data, self._at + size - 1, self._at + known)
             if found:
-                return found.end() - self._at
+                return found.end() - self._at if found["blank"] else None
             if known >= _MAX_HEAD or (self._ended and known >= len(self._data) - self._at):
                 return None
             known *= 2
-
-    def _ends_at(self, stop: int, arc: bool) -> bool:
-        """Whether a block can end at this place of `data`."""
-        data = self._data
-        if data.startswith(b"\r\n\r\nWARC/", stop):
-            return True
-        if stop > len(data):
-            return False
-        line_ends = _LINE_ENDS.match(data, stop)
-        after = line_ends.end() if line_ends else stop
-        if after == len(data) and self._ended:
-            return True
-        return _HERE.match(data, after) is not None or data.startswith(b"\n" if arc else b"\r\n\r\n", stop)
 
     def _to_the_next(self, fields: dict[str, str], head: int, length: int | None, arc: bool) -> Frame | None:
         """The record whose length is not believed: it goes to the next one, or to the end."""
@@ -241,32 +233,25 @@ class _Frames:
         return Frame(fields, block, end, arc)
 
     def _passes_over(self, head: int, length: int, arc: bool) -> bool:
-        """Pass over a block that is too long, if its length is right; else nothing is passed over.
-
-        What goes by is kept on the disk until it is known that the block ends where it should.
-        """
-        begin = self._base + self._at
-        stop = begin + head + length
-        if length > LONGEST_BELIEVED or 0 <= self._last < stop:
+        """Pass over a block that is too long, if its length is right; else nothing is passed over."""
+        if length > LONGEST_BELIEVED:
             return False
-        kept = tempfile.TemporaryFile()  # noqa: SIM115 (it outlives this function where it is read again)
-        while self._base + len(self._data) < stop and not self._ended:
-            kept.write(self._data[self._at :])
-            self._at = len(self._data)
-            self._fill(_PIECE)
-        place = stop - self._base
-        if place <= len(self._data):
-            kept.write(self._data[self._at : place])
-            self._at = place
-            self._fill(_AHEAD)
-            if self._ends_at(self._at, arc):
-                kept.close()
-                return True
-        kept.write(self._data[self._at :])
-        rest: list[bytes | Gap] = [self._hole] if self._hole is not None else []
-        self._segments = itertools.chain(_pieces(kept), rest, self._segments)
-        self._data, self._at, self._base, self._ended, self._hole = b"", 0, begin, False, None
-        return False
+        stop = self._at + head + length
+        beyond = stop - len(self._data)
+        if beyond <= 0:
+            self._fill(head + length + _AHEAD)
+            stop = self._at + head + length
+            if not _can_end(self._data, stop, self._ended, arc):
+                return False
+            self._at = stop
+            return True
+        after = None if self._ended else self._segments.look(beyond, _AHEAD)
+        if after is None or not _can_end(after, 0, len(after) < _AHEAD, arc):
+            return False
+        self._segments.skip(beyond)
+        self._base += stop
+        self._data, self._at = b"", 0
+        return True
 
     def _garbage(self, message: str) -> Frame | None:
         """A stretch that is no record, to the next one."""
@@ -293,11 +278,68 @@ class _Frames:
             self._at = max(self._at, len(self._data) - _AHEAD)
 
 
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        file.seek(0)
-        while piece := file.read(_PIECE):
-            yield piece
+class _Ahead:
+    """Chunks and holes of a content that can be looked into far ahead: what lies between is kept on the disk.
+
+    Every byte goes there once at most, however often and far is looked.
+    """
+
+    def __init__(self, segments: Iterator[bytes | Gap]) -> None:
+        self._segments = segments
+        self._file: BinaryIO | None = None
+        self._given = 0  # bytes of the file that were given
+        self._kept = 0
+        self._next: list[Gap | None] = []  # what comes after what is kept, if that is no chunk
+
+    def next(self) -> bytes | Gap | None:
+        """The next chunk or hole, None at the end."""
+        if self._file is not None and self._given < self._kept:
+            self._file.seek(self._given)
+            piece = self._file.read(min(_PIECE, self._kept - self._given))
+            self._given += len(piece)
+            return piece
+        self.close()
+        return self._next.pop() if self._next else next(self._segments, None)
+
+    def look(self, distance: int, size: int) -> bytes | None:
+        """Bytes that come after `distance` more: fewer where all ends; None if it ends before."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (`close` closes it)
+        self._file.seek(self._kept)
+        while self._kept - self._given < distance + size and not self._next:
+            chunk = next(self._segments, None)
+            if chunk is None or isinstance(chunk, Gap):
+                self._next.append(chunk)
+            else:
+                self._file.write(chunk)
+                self._kept += len(chunk)
+        if self._kept - self._given < distance:
+            return None
+        self._file.seek(self._given + distance)
+        return self._file.read(size)
+
+    def skip(self, distance: int) -> None:
+        """Pass over bytes that were looked beyond."""
+        self._given += distance
+
+    def close(self) -> None:
+        """Give back what is on the disk."""
+        if self._file is not None:
+            self._file.close()
+            self._file, self._given, self._kept = None, 0, 0
+
+
+def _can_end(data: bytes, stop: int, ended: bool, arc: bool) -> bool:
+    """Whether a block can end at this place of `data`; `ended`: nothing follows `data`."""
+    if data.startswith(b"\r\n\r\nWARC/", stop):
+        return True
+    if stop > len(data):
+        return False
+    line_ends = _LINE_ENDS.match(data, stop)
+    after = line_ends.end() if line_ends else stop
+    if after == len(data) and ended:
+        return True
+    return _HERE.match(data, after) is not None or data.startswith(b"\n" if arc else b"\r\n\r\n", stop)
 
 
 def _length(value: str) -> int | None:

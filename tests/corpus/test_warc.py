@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corpus.config import SourceConfig
-from corpus.formats.http_messages import BodyProblem, decode_body, parse_fields, parse_response
+from corpus.formats.http import BodyProblem, decode_body, parse_fields, parse_response
 from corpus.formats.warc import WarcFiles, address, arc_date, sniff
 from corpus.formats.web_archives import Frame, read_frames
 from corpus.sources import BadRecord, Cursor, Record, open_source
@@ -221,6 +221,19 @@ def test_a_record_that_is_too_long_is_passed_over_in_bounded_memory() -> None:
     found = frames(wrong + record(b"x" * 3_000_000, length="") + record(b"two"), 1000)
     assert [frame.error for frame in found] == ["bad-warc", "too-long", ""]
     assert found[-1].block == b"two"
+
+
+def test_many_records_that_claim_to_be_too_long_are_each_judged_by_what_follows() -> None:
+    wrong = [record(b"%d" % number, length=100_000) for number in range(300)]
+    long = record(b"x" * 200_000 + b"\r\n\r\n" + record(b"inner") + b"x" * 100_000)
+    found = frames(b"".join([*wrong, long, *wrong, record(b"last")]), 50_000)
+    assert [frame.error for frame in found] == ["bad-warc"] * 300 + ["too-long"] + ["bad-warc"] * 300 + [""]
+    assert [frame.block for frame in found[:300]] == [b"%d" % number for number in range(300)]
+
+
+def test_beginnings_without_end_are_garbage_each() -> None:
+    found = frames(b"WARC/1.0\r\nA: b\r\n" * 5000 + record(b"last"))
+    assert [frame.error for frame in found] == ["bad-warc"] * 5000 + [""]
 
 
 def test_headers_may_be_folded_repeated_missing_or_no_text() -> None:
