@@ -138,10 +138,20 @@ class NormaliseConfig:
         "One kind of line end: CR, CR LF, NEL, LS, PS, form feed and vertical tab become LF.", True
     )
     control_characters: bool = setting("Remove control characters (tab and LF stay), DEL and byte order marks.", True)
+    zero_width: bool = setting(
+        "Remove characters that nobody sees: soft hyphens (at a line's end they become hyphens), zero width spaces "
+        "(not between words of Thai, Lao, Tibetan, Burmese and Khmer), word joiners, invisible operators. Joiners and "
+        "marks of direction stay.",
+        True,
+    )
+    white_space: bool = setting(
+        "An ordinary space for spaces of other widths and no-break spaces. Tabs and the ideographic space stay.", True
+    )
     unicode_nfc: bool = setting("Unicode normal form C: one code sequence for one character.", True)
     trailing_white_space: bool = setting(
         "Remove spaces and tabs at line ends, and blank lines at the start and the end of the text.", True
     )
+    blank_lines: bool = setting("At most two blank lines in a row.", True)
 
 
 @dataclass(frozen=True, kw_only=True)
