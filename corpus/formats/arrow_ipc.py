@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, ClassVar
 
 import pyarrow as pa
@@ -13,14 +13,18 @@ from corpus.sources.base import Found, Selection, bad_record
 from corpus.sources.streams import Content
 
 _FILE_MAGIC = b"ARROW1"
-_DAMAGED = (pa.ArrowException, OSError, MemoryError, OverflowError)
+_FEATHER_1_MAGIC = b"FEA1"
+_STREAM_BEGIN = 8
+"""Where the stream begins that a file holds: behind the magic, padded (Arrow columnar format, IPC file format)."""
+_DAMAGED = (pa.ArrowException, OSError, MemoryError, OverflowError, UnicodeDecodeError)
 
 
 class ArrowFiles:
     """`.arrow`, `.feather` and `.ipc` files; nested fields are struct columns. Offsets of a cursor are row numbers.
 
-    A record batch of a file that cannot be read is one bad record; numbers of the rows after it do not count its rows,
-    which are unknown. A damaged stream is lost from there on.
+    A record batch is in memory as a whole, only the columns that are needed. In a file a batch that cannot be read is
+    one bad record with one number, since nobody knows how many rows it had; in a stream, or in a file whose end is
+    damaged, everything from there on is lost.
     """
 
     endings: ClassVar[tuple[str, ...]] = ("*.arrow", "*.feather", "*.ipc", "*.arrows")
@@ -37,17 +41,20 @@ class ArrowFiles:
                 yield bad_record(0, "broken-stream", f"{content.broken}; all of the file is lost")
                 return
             try:
-                schema, batches = _open(raw)
+                open_batches, problem = _open(raw)
+                schema = open_batches(None).schema
+                reader = RowReader(self._config, self._max_record_bytes, schema)
+                wanted = [schema.names.index(name) for name in reader.names]
+                batches = open_batches(pa.ipc.IpcReadOptions(included_fields=wanted, use_threads=False))
             except _DAMAGED as error:
                 raise_if_it_may_heal(error)
                 yield bad_record(0, "bad-arrow", f"not a readable Arrow file: {error}")
                 return
-            reader = RowReader(self._config, self._max_record_bytes, schema)
             if reader.missing:
                 yield bad_record(0, "missing-column", f"{reader.missing}; all rows are lost")
                 return
             number = 0
-            for batch in batches:
+            for batch in _read(batches, reader, problem):
                 if selection.ends_before(number) or (selection.stop is not None and number >= selection.stop):
                     return
                 if isinstance(batch, str):
@@ -61,53 +68,46 @@ class ArrowFiles:
                 number += batch.num_rows
 
 
-def _open(raw: BinaryIO) -> tuple[pa.Schema, Iterator[pa.RecordBatch | str]]:
-    """The schema, and the batches; a string says what is wrong with one."""
-    head = raw.read(len(_FILE_MAGIC))
-    raw.seek(0)
-    if head == _FILE_MAGIC:
-        file = pa.ipc.open_file(raw)
-        return file.schema, _file_batches(file)
-    stream = pa.ipc.open_stream(raw)
-    return stream.schema, _stream_batches(stream)
-
-
-def _refuse_unsafe(batch: pa.RecordBatch) -> None:
-    """ArrowInvalid if reading a damaged batch could leave its buffers. Bad UTF-8 alone is left to the single rows."""
-    try:
-        batch.validate(full=True)
-    except pa.ArrowInvalid as error:
-        if "UTF8" not in str(error):
-            raise
-        for column in batch.columns:
-            if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-                column = column.view(pa.binary() if pa.types.is_string(column.type) else pa.large_binary())
-            column.validate(full=True)
-
-
-def _file_batches(file: Any) -> Iterator[pa.RecordBatch | str]:
-    for number in range(file.num_record_batches):
+def _open(raw: BinaryIO) -> tuple[Callable[[pa.ipc.IpcReadOptions | None], Any], str]:
+    """A function that opens the batches of a file or stream, and what is wrong with its end."""
+    head, begin, problem = raw.read(_STREAM_BEGIN), 0, ""
+    if head.startswith(_FEATHER_1_MAGIC):
+        raise pa.ArrowInvalid("this is Feather version 1; pyarrow.feather reads it and writes version 2")
+    if head.startswith(_FILE_MAGIC):
+        raw.seek(0)
         try:
-            batch = file.get_batch(number)
-            _refuse_unsafe(batch)
+            pa.ipc.open_file(raw)
         except _DAMAGED as error:
-            raise_if_it_may_heal(error) if isinstance(error, OSError) else None
-            yield f"record batch {number} of {file.num_record_batches} is damaged ({error}); its rows are lost"
+            raise_if_it_may_heal(error)
+            begin, problem = _STREAM_BEGIN, f"the file has no readable end ({error}); what may have followed is lost"
+        else:
+            return lambda options: pa.ipc.open_file(raw, options=options), ""
+
+    def open_stream(options: pa.ipc.IpcReadOptions | None) -> Any:
+        raw.seek(begin)
+        return pa.ipc.open_stream(raw, options=options)
+
+    return open_stream, problem
+
+
+def _read(batches: Any, reader: RowReader, problem: str) -> Iterator[pa.RecordBatch | str]:
+    """The batches, and, as strings, what is wrong with those that cannot be read."""
+    is_file = hasattr(batches, "get_batch")
+    count, number = batches.num_record_batches if is_file else None, 0
+    while number != count:
+        try:
+            batch = batches.get_batch(number) if is_file else batches.read_next_batch()
+            reader.check(batch)
+        except StopIteration:
+            break
+        except _DAMAGED as error:
+            raise_if_it_may_heal(error)
+            if not is_file:
+                yield f"record batch {number} is damaged ({error}); it and all rows after it are lost"
+                return
+            yield f"record batch {number} of {count} is damaged ({error}); its rows are lost"
         else:
             yield batch
-
-
-def _stream_batches(stream: Any) -> Iterator[pa.RecordBatch | str]:
-    number = 0
-    while True:
-        try:
-            batch = stream.read_next_batch()
-            _refuse_unsafe(batch)
-        except StopIteration:
-            return
-        except _DAMAGED as error:
-            raise_if_it_may_heal(error) if isinstance(error, OSError) else None
-            yield f"record batch {number} is damaged ({error}); it and the rest of the stream are lost"
-            return
-        yield batch
         number += 1
+    if problem:
+        yield problem

@@ -9,9 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from corpus.config import SourceConfig
-from corpus.formats.tables import BATCH_ROWS, RowReader, raise_if_it_may_heal
+from corpus.formats.tables import RowReader, raise_if_it_may_heal
 from corpus.sources.base import Found, Selection, bad_record
 from corpus.sources.streams import Content
+
+_BATCH_BYTES = 4 << 20
+_MOST_BATCH_ROWS = 1024
+_BUFFER_BYTES = 1 << 20
+"""What is read of a column at a time: row groups may be larger than memory."""
+_DAMAGED = (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError)
 
 
 class ParquetFiles:
@@ -35,46 +41,57 @@ class ParquetFiles:
                 yield bad_record(0, "broken-stream", f"{content.broken}; all of the file is lost")
                 return
             try:
-                parquet = pq.ParquetFile(raw)
-            except (pa.ArrowException, OSError) as error:
+                parquet = pq.ParquetFile(raw, buffer_size=_BUFFER_BYTES)
+                reader = RowReader(self._config, self._max_record_bytes, parquet.schema_arrow)
+                group_rows = [max(0, parquet.metadata.row_group(i).num_rows) for i in range(parquet.num_row_groups)]
+            except _DAMAGED as error:
                 raise_if_it_may_heal(error)
                 yield bad_record(0, "bad-parquet", f"not a readable Parquet file: {error}")
                 return
-            reader = RowReader(self._config, self._max_record_bytes, parquet.schema_arrow)
             if reader.missing:
                 message = f"{reader.missing}; all {parquet.metadata.num_rows} rows are lost"
                 yield bad_record(0, "missing-column", message)
                 return
             first = 0
-            for group in range(parquet.num_row_groups):
-                rows = parquet.metadata.row_group(group).num_rows
-                end = first + rows
+            for group, rows in enumerate(group_rows):
                 if selection.ends_before(first) or (selection.stop is not None and first >= selection.stop):
                     return
-                if end > selection.first:
-                    yield from self._group(parquet, group, first, end, reader, selection)
-                first = end
+                if first + rows > selection.first:
+                    yield from self._group(parquet, group, range(first, first + rows), reader, selection)
+                first += rows
 
     def _group(
-        self, parquet: pq.ParquetFile, group: int, first: int, end: int, reader: RowReader, selection: Selection
+        self, parquet: pq.ParquetFile, group: int, rows: range, reader: RowReader, selection: Selection
     ) -> Iterator[Found]:
-        number = first
+        number, end = rows.start, rows.stop
         batches: Iterator[pa.RecordBatch] | None = None
         while number < end:
             try:
                 if batches is None:
-                    batches = parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=reader.names)
+                    size = _batch_rows(parquet.metadata.row_group(group), reader.names)
+                    batches = parquet.iter_batches(size, row_groups=[group], columns=reader.names, use_threads=False)
                 batch = next(batches, None)
-            except (pa.ArrowException, OSError) as error:
+            except _DAMAGED as error:
                 raise_if_it_may_heal(error)
-                message = f"row group {group} is damaged ({error}); its rows {number} to {end - 1} are lost"
+                problem = f"is damaged ({error})"
             else:
                 if batch is not None and batch.num_rows:
-                    yield from reader.records(number, batch, selection)
+                    yield from reader.records(number, batch.slice(0, end - number), selection)
                     number += batch.num_rows
                     continue
-                message = f"row group {group} ends early; its rows {number} to {end - 1} are lost"
-            if selection.wants(number) and not selection.ends_before(number):
+                problem = "ends early"
+            beyond = selection.ends_before(number) or (selection.stop is not None and number >= selection.stop)
+            if selection.wants(number) and not beyond:
                 selection.reached(end, end)
+                message = f"row group {group} {problem}; its rows {number} to {end - 1} are lost"
                 yield bad_record(number, "bad-parquet", message)
             return
+
+
+def _batch_rows(group: pq.RowGroupMetaData, names: list[str]) -> int:
+    """How many rows have about `_BATCH_BYTES` in these columns."""
+    columns = [group.column(index) for index in range(group.num_columns)]
+    size = sum(
+        c.total_uncompressed_size for c in columns if any(f"{c.path_in_schema}.".startswith(f"{n}.") for n in names)
+    )
+    return int(min(_MOST_BATCH_ROWS, max(1, _BATCH_BYTES * group.num_rows // max(1, size))))

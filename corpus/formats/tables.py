@@ -15,6 +15,13 @@ from corpus.sources.base import BadRecord, Found, Record, Selection, bad_record
 BATCH_ROWS = 256
 """Rows that are Python objects at a time."""
 
+_BINARY = {
+    pa.string(): pa.binary(),
+    pa.large_string(): pa.large_binary(),
+    pa.string_view(): pa.binary_view(),
+}
+"""Types of the same bytes that need not be UTF-8."""
+
 
 class RowReader:
     """Makes records of the rows of batches with one schema.
@@ -55,6 +62,17 @@ class RowReader:
                     meta = {name: values[row] for name, values in metas if values[row] is not None}
                     yield self._read(at, text, urls[row], dates[row], meta)
 
+    def check(self, batch: pa.RecordBatch) -> None:
+        """Raises `pa.ArrowInvalid` if the needed columns of a batch from outside are not safe to look into.
+
+        Bytes that are not UTF-8 are left to `column`.
+        """
+        batch.validate()
+        paths = [self._text, self._url, self._date, *(path for _, path in self._meta)]
+        for path in paths:
+            if path:
+                _check(leaf(batch, path))
+
     def _read(self, number: int, text: Any, url: Any, date: Any, meta: dict[str, Any]) -> Record | BadRecord:
         name = self._text_field
         if isinstance(text, bytes):
@@ -79,7 +97,10 @@ def raise_if_it_may_heal(error: Exception) -> None:
 
 
 def find_column(schema: pa.Schema, path: str | None) -> list[str] | None:
-    """The names that lead to a column, [name] or [name, field, field…]; None if there is no such column."""
+    """The names that lead to a column, [name] or [name, field, field…]; None if there is no such column.
+
+    Where several columns have one name, it is the first of them.
+    """
     if not path:
         return None
     if path in schema.names:
@@ -87,7 +108,7 @@ def find_column(schema: pa.Schema, path: str | None) -> list[str] | None:
     steps = path.split(".")
     if steps[0] not in schema.names:
         return None
-    found = schema.field(steps[0]).type
+    found = schema.field(schema.names.index(steps[0])).type
     for step in steps[1:]:
         if not pa.types.is_struct(found) or found.get_field_index(step) < 0:
             return None
@@ -95,15 +116,29 @@ def find_column(schema: pa.Schema, path: str | None) -> list[str] | None:
     return steps
 
 
+def _check(array: pa.Array) -> None:
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        _check(array.dictionary)
+        binary = array.dictionary.cast(_BINARY[kind.value_type]) if kind.value_type in _BINARY else array.dictionary
+        pa.DictionaryArray.from_arrays(array.indices, binary).validate(full=True)
+    else:
+        (array.cast(_BINARY[kind]) if kind in _BINARY else array).validate(full=True)
+
+
+def leaf(batch: pa.RecordBatch, path: list[str]) -> pa.Array:
+    """The array of a column, or of a field in it."""
+    array = batch.column(batch.schema.names.index(path[0]))
+    return pc.struct_field(array, path[1:]) if len(path) > 1 else array
+
+
 def column(batch: pa.RecordBatch, path: list[str]) -> list[Any]:
-    """The values of a column; strings that are not UTF-8 come as bytes."""
-    array = batch.column(path[0])
-    if len(path) > 1:
-        array = pc.struct_field(array, path[1:])
+    """The values of a column; strings that are not UTF-8 come as bytes, times that Python has not as strings."""
+    array = leaf(batch, path)
     try:
         values: list[Any] = array.to_pylist()
-    except UnicodeDecodeError:
-        # Arrow does not check UTF-8 when it reads a file; dictionaries are unpacked, then bytes are looked at singly.
+    except (ValueError, OverflowError, KeyError):  # UnicodeDecodeError is a ValueError; KeyError: no such time zone
+        # Arrow does not check UTF-8 when it reads a file; dictionaries are unpacked, then values are looked at singly.
         if pa.types.is_dictionary(array.type):
             array = array.dictionary_decode()
         return [_lenient(value) for value in array]
@@ -116,6 +151,11 @@ def _lenient(value: pa.Scalar) -> Any:
     except UnicodeDecodeError:
         buffer = getattr(value, "as_buffer", None)
         return buffer().to_pybytes() if buffer else str(value.type)
+    except (ValueError, OverflowError, KeyError):
+        try:
+            return value.cast(pa.string()).as_py()
+        except (pa.ArrowException, ValueError):
+            return str(value.type)
 
 
 def _string(value: Any) -> str | None:

@@ -54,7 +54,51 @@ def test_what_is_missing_or_no_arrow_is_one_bad_record(tmp_path: Path) -> None:
     assert "body" in found[0].message
 
 
-@settings(max_examples=60, deadline=None)
+def write(path: Path, table: pa.Table, form: str = "file", rows: int = 100) -> bytearray:
+    make = pa.ipc.new_file if form == "file" else pa.ipc.new_stream
+    with make(str(path), table.schema) as writer:
+        writer.write_table(table, max_chunksize=rows)
+    return bytearray(path.read_bytes())
+
+
+def test_a_file_cut_short_gives_the_rows_before_the_cut_and_one_bad_tail(tmp_path: Path) -> None:
+    for form in ("file", "stream"):
+        data = write(tmp_path / "a.arrow", TABLE.select(["text"]), form)
+        (tmp_path / "a.arrow").write_bytes(data[: len(data) // 2])
+        found = read("arrow", tmp_path)
+        good = len(found) - 1
+        assert kinds(found) == [""] * good + ["bad-arrow"]
+        assert texts(found) == TABLE["text"].to_pylist()[:good]
+        assert good % 100 == 0
+        assert 300 <= good <= 500
+
+
+def test_a_damaged_batch_of_a_file_costs_itself(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.arrow", TABLE.select(["text"]))
+    # An offset in the middle of the batch that points far behind the text, as a damaged disk might have it.
+    at = data.index(b"text 450") - 8 * 60
+    data[at : at + 8] = (1 << 40).to_bytes(8, "little")
+    (tmp_path / "a.arrow").write_bytes(data)
+    found = read("arrow", tmp_path)
+    assert kinds(found) == [""] * 400 + ["bad-arrow"] + [""] * 500
+    assert texts(found) == [f"text {number}" for number in range(1000) if not 400 <= number < 500]
+    assert [record.record for record in found] == list(range(901))
+    assert isinstance(found[400], BadRecord)
+    assert "record batch 4 of 10" in found[400].message
+
+
+def test_bytes_that_are_no_utf8_cost_their_row_in_strings_of_every_kind(tmp_path: Path) -> None:
+    values = [f"text {number}" for number in range(30)]
+    for kind in (pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())):
+        data = write(tmp_path / "a.arrow", pa.table({"text": pa.array(values).cast(kind)}))
+        at = data.rindex(b"text 17")
+        data[at + 2] = 0xFF
+        (tmp_path / "a.arrow").write_bytes(data)
+        found = read("arrow", tmp_path)
+        assert kinds(found) == ["bad-utf8" if number == 17 else "" for number in range(30)]
+
+
+@settings(max_examples=100, deadline=None)
 @given(
     form=st.sampled_from(["file", "stream"]),
     edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
@@ -64,13 +108,14 @@ def test_damage_never_raises_and_numbers_are_in_order(
     tmp_path_factory: pytest.TempPathFactory, form: str, edits: list[tuple[float, int]], cut: float
 ) -> None:
     folder = tmp_path_factory.mktemp("arrow")
-    make = pa.ipc.new_file if form == "file" else pa.ipc.new_stream
-    with make(str(folder / "a.arrow"), TABLE.select(["text"]).schema, options=pa.ipc.IpcWriteOptions()) as writer:
-        writer.write_table(TABLE.select(["text"]), max_chunksize=100)
-    data = bytearray((folder / "a.arrow").read_bytes())
+    data = write(folder / "a.arrow", TABLE, form)
     for place, value in edits:
         data[int(place * len(data))] = value
     (folder / "a.arrow").write_bytes(data[: int(cut * len(data))])
     found = read("arrow", folder)
-    assert found or cut < 1
-    assert [r.record for r in found] == sorted({r.record for r in found})
+    assert found
+    assert [record.record for record in found] == list(range(len(found)))
+    if not edits:
+        good = texts(found)
+        assert good == TABLE["text"].to_pylist()[: len(good)]
+        assert len(good) == 1000 or kinds(found)[-1] == "bad-arrow"
