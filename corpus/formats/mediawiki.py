@@ -78,8 +78,8 @@ class MediaWikiDumps:
             return bad_record(number, "empty-text", f"page {title!r} is empty", data)
         made = self._reader.read(f"{site.dropped()}\n{wikitext}".encode(), url=title)
         if isinstance(made, PageProblem):
-            error = "empty-text" if made.error == "no-main-content" else made.error
-            return bad_record(number, error, made.message, wikitext)
+            kind = "empty-text" if made.error == "no-main-content" else made.error
+            return bad_record(number, kind, made.message, wikitext)
         meta = self._meta(page, revision, title, namespace, wikitext, site)
         url = f"{site.base}/{quote(title.replace(' ', '_'), safe=_UNQUOTED)}" if site.base else None
         return Record(number, f"{title}\n\n{made.text}", url, revision.findtext("timestamp"), meta)

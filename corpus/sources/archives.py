@@ -293,7 +293,9 @@ def _is_header(block: bytes) -> bool:
         said = int(block[148:156].strip(b" \0") or b"x", 8)
     except ValueError:
         return False
-    return said in (sum(block[:148]) + 256 + sum(block[156:]), tarfile.calc_chksums(block)[1])
+    rest = block[:148] + block[156:_BLOCK]
+    # Some old writers added the bytes as signed ones.
+    return said in (256 + sum(rest), 256 + sum(byte - 256 * (byte > 127) for byte in rest))
 
 
 def _tar_members(content: Content, stream: _Stream) -> Iterator[Member]:

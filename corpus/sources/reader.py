@@ -28,7 +28,7 @@ class FileSource:
         self._streams = config.kind not in ("parquet", "arrow")
         self._patterns = tuple(name + packed for name in format.endings for packed in SUFFIXES)
         named = matcher(config.members or self._patterns)
-        self._members_wanted = lambda name: named(name) and not _is_hidden(name)
+        self._members_named = named
 
     def inventory(self) -> list[InputFile]:
         """All files, sorted by uri."""
@@ -77,7 +77,10 @@ class FileSource:
 
     def _members(self, kind: str, archive: Content, file: InputFile, cursor: Cursor) -> Iterator[Found]:
         """Records of the members, numbered from 0 in each; a member that is not read gives one."""
-        wanted = self._members_wanted
+
+        def wanted(name: str) -> bool:
+            return self._members_named(name) and not _is_hidden(name)
+
         first, cursor.sha256 = cursor.member, None
         for member in members(kind, archive):
             if first and member.name != first:

@@ -235,6 +235,7 @@ class Content:
         """
         from isal import isal_zlib
 
+        damaged: Any = isal_zlib.error  # its type stub says instance where a class is meant
         data, at = bytes(self._recent) + unread, 1
         while True:
             at = data.find(_GZIP_MAGIC, at)
@@ -250,7 +251,7 @@ class Content:
                 probe = isal_zlib.decompressobj(wbits=31)
                 if data[at + 3] < 0x20 and (probe.decompress(data[at : at + _PROBE]) or probe.eof):
                     return data[at:]
-            except (isal_zlib.error, EOFError, IndexError):
+            except (damaged, EOFError, IndexError):
                 pass
             at += 1
 
