@@ -5,8 +5,8 @@ record's first lines, or nothing more; or the block is followed by what must end
 garbage comes after that. What looks like a record inside such a block is part of it.
 
 A length that does not lead there, or that is missing, is not believed: the block then goes to the next line that begins
-a record (`WARC/` and a version, with a header field in the next line; or a line of ARC's five or ten fields), or to the
-end. Such a block is taken if it is longer than declared (lengths counted in characters do that), or shorter by no more
+a record (`WARC/` and a version, with a header field in the next line; or a line of ARC's five or ten fields), to a
+version within a line that a field WARC-… or Content-… follows after CR LF, or to the end. Such a block is taken if it is longer than declared (lengths counted in characters do that), or shorter by no more
 than its line ends explain (CR LF made LF); if it is shorter than that, some of it is missing.
 """
 
@@ -32,9 +32,16 @@ _START = (
     rb"(?P<date>\d{8,18}) (?:(?P<more>[^\r\n]{0,4096}) )?(?P<length>[^\s]{1,20})[ \t]*\r?\n)"
 )
 _HERE = re.compile(_START)
-_NEXT = re.compile(rb"(?<=\n)" + _START)
-# Fields without an end stop where another record begins, so that a file of beginnings alone is read in linear time.
-_END_OF_FIELDS = re.compile(rb"\n(?:(?P<blank>\r?\n)|(?=WARC/\d\.\d{1,2}[ \t]*\r?\n[A-Za-z][A-Za-z0-9-]*[ \t]*:))")
+# Where a record was cut, or its last line end is damaged, the next one does not begin a line: more is asked of it.
+_WITHIN_A_LINE = rb"WARC/[01]\.\d{1,2}\r\n(?=(?:WARC|Content)-[A-Za-z-]{1,40}:)"
+_NEXT = re.compile(rb"(?<=\n)" + _START + rb"|" + _WITHIN_A_LINE)
+# Fields end where another record begins, so that a file of beginnings alone is read in linear time. An address may end
+# like a beginning.
+_END_OF_FIELDS = re.compile(
+    rb"\n(?P<blank>\r?\n)|\n(?=WARC/\d\.\d{1,2}[ \t]*\r?\n[A-Za-z][A-Za-z0-9-]*[ \t]*:)|(?<!/)(?="
+    + _WITHIN_A_LINE
+    + rb")"
+)
 _LINE_ENDS = re.compile(rb"[\r\n]*")
 _LAST_LINE_ENDS = re.compile(rb"(?:\r?\n){1,2}\Z")
 _ARC_TYPE_FIELDS = 6
@@ -265,10 +272,9 @@ class _Frames:
 
     def _seek(self) -> bool:
         """Go to the next record behind this place; False if there is none."""
-        self._at += 1
         while True:
             self._fill(_PIECE)
-            found = _NEXT.search(self._data, max(self._at, 1))
+            found = _NEXT.search(self._data, self._at + 1)
             if found is not None:
                 self._at = found.start()
                 return True
