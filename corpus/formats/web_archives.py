@@ -6,8 +6,9 @@ garbage comes after that. What looks like a record inside such a block is part o
 
 A length that does not lead there, or that is missing, is not believed: the block then goes to the next line that begins
 a record (`WARC/` and a version, with a header field in the next line; or a line of ARC's five or ten fields), to a
-version within a line that a field WARC-… or Content-… follows after CR LF, or to the end. Such a block is taken if it is longer than declared (lengths counted in characters do that), or shorter by no more
-than its line ends explain (CR LF made LF); if it is shorter than that, some of it is missing.
+version within a line that a field WARC-… or Content-… follows after CR LF, or to the end. Such a block is taken if it
+is longer than declared (lengths counted in characters do that), or shorter by no more than its line ends explain (CR LF
+made LF); if it is shorter than that, some of it is missing.
 """
 
 from __future__ import annotations
@@ -37,11 +38,8 @@ _WITHIN_A_LINE = rb"WARC/[01]\.\d{1,2}\r\n(?=(?:WARC|Content)-[A-Za-z-]{1,40}:)"
 _NEXT = re.compile(rb"(?<=\n)" + _START + rb"|" + _WITHIN_A_LINE)
 # Fields end where another record begins, so that a file of beginnings alone is read in linear time. An address may end
 # like a beginning.
-_END_OF_FIELDS = re.compile(
-    rb"\n(?P<blank>\r?\n)|\n(?=WARC/\d\.\d{1,2}[ \t]*\r?\n[A-Za-z][A-Za-z0-9-]*[ \t]*:)|(?<!/)(?="
-    + _WITHIN_A_LINE
-    + rb")"
-)
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_NO_FIELD = re.compile(rb"\n(?=WARC/\d\.\d{1,2}[ \t]*\r?\n[A-Za-z][A-Za-z0-9-]*[ \t]*:)|(?<!/)" + _WITHIN_A_LINE)
 _LINE_ENDS = re.compile(rb"[\r\n]*")
 _LAST_LINE_ENDS = re.compile(rb"(?:\r?\n){1,2}\Z")
 _ARC_TYPE_FIELDS = 6
@@ -198,10 +196,14 @@ class _Frames:
         known = _AHEAD
         while True:
             self._fill(known)
-            # The line end of the version's line may itself be followed by a blank one.
-            found = _END_OF_FIELDS.search(self._data, self._at + size - 1, self._at + known)
+            begin, end = self._at + size - 1, self._at + known
+            found = _BLANK_LINE.search(self._data, begin, end)
             if found:
-                return found.end() - self._at if found["blank"] else None
+                end = found.end()
+            if self._data.find(b"WARC/", begin, end) >= 0 and _NO_FIELD.search(self._data, begin, end):
+                return None
+            if found:
+                return end - self._at
             if known >= _MAX_HEAD or (self._ended and known >= len(self._data) - self._at):
                 return None
             known *= 2
