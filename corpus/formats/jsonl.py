@@ -36,43 +36,51 @@ class JsonLines:
     def records(self, content: Content, selection: Selection) -> Iterator[Found]:
         """Every non-blank line of a file."""
         number, offset, after_gap = selection.first, selection.offset, False
+        stop = selection.stop
+        wants, ends_before, reached, record = selection.wants, selection.ends_before, selection.reached, self._record
         for line in split_lines(content, self._max_record_bytes, content.segments()):
-            if isinstance(line, Gap):
+            if type(line) is Gap:
                 # Lines around a hole may be parts of lines: the one before is lost, the one after must prove itself.
-                if selection.wants(number) and not selection.ends_before(number):
-                    selection.reached(number + 1)
+                if wants(number) and not ends_before(number):
+                    reached(number + 1)
                     yield bad_record(number, "broken-stream", line.message)
                 number, offset, after_gap = number + 1, -1, True
                 continue
-            begin = offset
-            if offset >= 0:
-                offset += (line.size if isinstance(line, OverlongLine) else len(line)) + 1
-            if selection.stop is not None and begin >= selection.stop:
+            if stop is not None and offset >= stop:
                 return
-            if not isinstance(line, OverlongLine) and (not line or line.isspace()):
-                continue
+            if type(line) is bytes:
+                if offset >= 0:
+                    offset += len(line) + 1
+                if not line or line.isspace():
+                    continue
+            elif type(line) is OverlongLine and offset >= 0:
+                offset += line.size + 1
             if after_gap:
                 after_gap = False
-                if isinstance(line, OverlongLine) or isinstance(parse_json(0, line), BadRecord):
+                if type(line) is not bytes or type(parse_json(0, line)) is BadRecord:
                     continue
-            if selection.ends_before(number):
+            if ends_before(number):
                 return
-            if selection.wants(number):
-                selection.reached(number + 1, offset)
-                yield self._read(number, line)
+            if wants(number):
+                reached(number + 1, offset)
+                yield record(number, line) if type(line) is bytes else self._overlong(number, line)
             number += 1
         if content.broken and not selection.ends_before(number):
             selection.reached(number + 1)
             yield bad_record(number, "broken-stream", f"{content.broken}; the rest of the file is lost")
 
-    def _read(self, number: int, line: bytes | OverlongLine) -> Record | BadRecord:
-        if isinstance(line, OverlongLine):
-            message = f"the line has {line.size} bytes, max_record_bytes is {self._max_record_bytes}"
-            return bad_record(number, "too-long", message, line.head)
-        value = parse_json(number, line)
-        if isinstance(value, BadRecord):
-            return value
-        if not isinstance(value, dict):
+    def _overlong(self, number: int, line: Any) -> BadRecord:
+        message = f"the line has {line.size} bytes, max_record_bytes is {self._max_record_bytes}"
+        return bad_record(number, "too-long", message, line.head)
+
+    def _record(self, number: int, line: bytes) -> Record | BadRecord:
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            value = parse_json(number, line)
+            if type(value) is BadRecord:
+                return value
+        if type(value) is not dict:
             message = f"one JSON object a line is expected, this line is a {type(value).__name__}"
             return bad_record(number, "not-an-object", message, line)
         return self._objects.record(number, value, line)
