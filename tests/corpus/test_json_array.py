@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_real_files_of_several_layouts(tmp_path: Path, shared_data: Path) -> Non
     found = read("json", tmp_path)
     expected = json.loads((tmp_path / "blns.json").read_text())
     assert len(found) == len(expected) == 515
-    assert [r.text if isinstance(r, Record) else r.error for r in found if not isinstance(r, tuple) or r] == [
+    assert [r.text if isinstance(r, Record) else r.error for r in found] == [
         text if text and not text.isspace() else "empty-text" for text in expected
     ]
     squad = shared_data / "qa" / "xquad.en.part36.json.gz"
@@ -53,6 +54,15 @@ def test_real_files_of_several_layouts(tmp_path: Path, shared_data: Path) -> Non
         (b'[{"text": "a"} {"text": "b"}]', ["", "bad-json", ""]),
         (b'[{"text": "a"}, {"text": "b', ["", "bad-json"]),
         (b"not json at all", ["bad-json"]),
+        (b'garbage {"text": "a"} more {"text": "b"}', ["bad-json", "", "bad-json", ""]),
+        (b'[{"text": "a}, {"text": "b"}, {"text": "c"}]', ["bad-json", "", ""]),
+        (b'[{"text": "a", {"text": "b"}, {"text": "c"}]', ["bad-json", "", ""]),
+        (b'[{"text": "a"}}, {"text": "b"}]', ["", "bad-json", ""]),
+        (b'[{"text": "a"}', ["", "bad-json"]),
+        (b'[{"text": "' + b"x" * 300, ["too-long"]),
+        (b'[{"text": "a"}, {"text": "' + b"x" * 500 + b'}, {"text": "b"}, {"text": "c"}]', ["", "too-long"]),
+        (b'[{"text": "a}, {"text": "b' + b"x" * 500 + b'"}, {"text": "c"}]', ["bad-json", "too-long", ""]),
+        (b'[{"text": "a"}, {"text: "b"}, {"text": "c"}]', ["", "bad-json", ""]),
         (b'[\n  {"text": "a"},\n  {"text": "b,\n  {"text": "c"},\n  {"text": "d"}\n]', ["", "bad-json", "", ""]),
         (b'[{"text": "' + b"x" * 300 + b'"}, {"text": "b"}]', ["too-long", ""]),
         (b'[{"text": "\\\\"}, {"text": "\\""}, {"text": "[{"}]', ["", "", ""]),
@@ -80,6 +90,54 @@ def scan(data: bytes, chunk: int, broken: str = "", **options: str) -> list[Foun
     config = SourceConfig(name="s", kind="json", path="x", **options)  # type: ignore[arg-type]
     selection = Selection(config, "x", Cursor(), resumable=False)
     return list(JsonArrays(config, 200).records(Pieces(data, chunk, broken), selection))
+
+
+@pytest.mark.parametrize("chunk", [3, 1 << 18])
+def test_damage_around_records_deep_inside_costs_what_stands_there(chunk: int) -> None:
+    articles = [{"title": f"t{a}", "paragraphs": [{"text": f"{a}.{p}"} for p in range(3)]} for a in range(4)]
+    data = json.dumps({"version": 1, "data": articles, "end": [[{"paragraphs": 5}]]}).encode()
+    options = {"records_field": "data.paragraphs"}
+    whole = [f"{a}.{p}" for a in range(4) for p in range(3)]
+    assert texts(scan(data, chunk, **options)) == whole
+    found = scan(data.replace(b'"title": "t1",', b'"title" "t1",'), chunk, **options)
+    assert kinds(found) == [""] * 3 + ["bad-json"] + [""] * 6
+    assert texts(found) == [text for text in whole if not text.startswith("1.")]
+    found = scan(data.replace(b'{"text": "2.1"}', b'{"text": "2.1}'), chunk, **options)
+    assert texts(found) == [text for text in whole if text != "2.1"]
+    found = scan(data.replace(b'"version": 1', b'"version": "1'), chunk, **options)
+    assert kinds(found)[0] == "bad-json"
+
+
+def test_a_record_may_be_one_object_deep_inside() -> None:
+    assert texts(scan(b'{"a": {"b": {"text": "x"}}}', 5, records_field="a.b")) == ["x"]
+    assert scan(b'{"a": {"c": {"text": "x"}}}', 5, records_field="a.b") == []
+    with pytest.raises(ValueError, match=r"'s', records_field: 'a\.\.b'"):
+        scan(b"", 5, records_field="a..b")
+
+
+def test_a_file_of_any_size_is_read_in_bounded_memory() -> None:
+    import tracemalloc
+
+    def pieces() -> Iterator[bytes]:
+        yield b'{"skipped": "' + b"y" * 100
+        yield from [b"x" * (1 << 16)] * 500
+        yield b'", "rows": ['
+        for number in range(3000):
+            yield b'{"text": "%d %s"},\n' % (number, b"z" * 10_000)
+        yield b'{"text": "'
+        yield from [b"x" * (1 << 16)] * 500
+        yield b'"}, {"text": "last"}]}'
+
+    content = Pieces(b"", 1)
+    content._pieces_of = pieces()  # type: ignore[assignment]
+    config = SourceConfig(name="s", kind="json", path="x", records_field="rows")
+    selection = Selection(config, "x", Cursor(), resumable=False)
+    tracemalloc.start()
+    seen = [kinds([found])[0] for found in JsonArrays(config, 1 << 20).records(content, selection)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seen == [""] * 3000 + ["too-long", ""]
+    assert peak < 20 << 20  # orjson takes twelve times what it parses
 
 
 def test_a_broken_stream_gives_what_came_before_it() -> None:
