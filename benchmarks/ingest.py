@@ -1,6 +1,7 @@
-"""How fast do JSON lines become document parts? `corpus` beside a plain loop and Polars, which do less.
+"""How fast do JSON lines become document parts? `corpus` beside datatrove, a plain loop and Polars, which do less.
 
-One .jsonl.gz file to Parquet (zstd 3). Polars uses all cores, the others one thread (pyarrow's writer aside).
+One .jsonl.gz file, or Parquet, to Parquet (zstd 3). Polars uses all cores, the others one thread (pyarrow's writer
+aside). datatrove is left out where it is not installed.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmarks.documents import amounts, load_texts, save_documents, write_json_lines
 from benchmarks.timing import Benchmark, Result, Work, main
@@ -28,6 +31,7 @@ def prepare(documents: pa.Table, folder: Path) -> None:
         (folder / name).mkdir()
         file = folder / name / "all.jsonl.gz"
         write_json_lines(some.column("text").to_pylist(), some.column("uri").to_pylist(), file)
+        pq.write_table(some.select(["text"]).append_column("url", some.column("uri")), folder / name / "all.parquet")
 
 
 def peer(folder: Path, convert: Convert) -> Work:
@@ -57,12 +61,38 @@ def gristmill(source: Path, output: Path, normalise: bool = True) -> None:
             write_parquet(output / f"{unit.part_name(number)}.parquet", batch.documents, DOCUMENTS)
 
 
+def from_parquet(source: Path, output: Path) -> None:
+    """The same from a Parquet file of the same documents."""
+    from corpus.documents import read_unit
+    from corpus.inventory import plan_units, take_inventory
+    from storage.arrow_files import write_parquet
+    from storage.schemas import DOCUMENTS
+
+    source_config = SourceConfig(name="data", kind="parquet", path=str(source))
+    config = IngestConfig(sources=(source_config,), checksums=False)
+    for unit in plan_units(take_inventory(config), config):
+        for number, batch in enumerate(read_unit(config, unit)):
+            write_parquet(output / f"{unit.part_name(number)}.parquet", batch.documents, DOCUMENTS)
+
+
+def datatrove(source: Path, output: Path) -> None:
+    """Its JSON lines reader and its Parquet writer, one task in this process."""
+    from datatrove.pipeline.readers import JsonlReader
+    from datatrove.pipeline.writers import ParquetWriter
+    from loguru import logger
+
+    logger.remove()
+    reader = JsonlReader(str(source), glob_pattern="*.jsonl.gz", doc_progress=False, file_progress=False)
+    writer = ParquetWriter(str(output), compression="zstd")
+    for _ in writer.run(reader.run()):
+        pass
+
+
 def orjson_loop(source: Path, output: Path) -> None:
     """What one writes in ten lines: gzip, orjson, lists, pyarrow."""
     import gzip
 
     import orjson
-    import pyarrow.parquet as pq
 
     texts, urls = [], []
     with gzip.open(source / "all.jsonl.gz") as lines:
@@ -83,8 +113,6 @@ def polars_stream(source: Path, output: Path) -> None:
 
 
 def _facts(output: Path) -> list[float]:
-    import pyarrow.parquet as pq
-
     files = list(output.iterdir())
     return [sum(pq.read_metadata(file).num_rows for file in files), sum(file.stat().st_size for file in files) / 1e6]
 
@@ -94,6 +122,8 @@ def judge(folder: Path, outcomes: Mapping[str, Any]) -> Mapping[str, str]:
     left_out = {
         "gristmill": "inventory, repairs of the text, checks, quarantine, content ids, all columns; no manifest",
         "gristmill, no repairs": "as above without repairs of the text",
+        "gristmill, from Parquet": "as the first; no SHA-256",
+        "datatrove": "no repairs, no record of lines that cannot be read; ids by position",
         "orjson loop": "no repairs, checks, quarantine, ids; one bad line ends it; all text in memory",
         "Polars": "no repairs, checks, quarantine, ids; one bad line ends it",
     }
@@ -108,10 +138,19 @@ if __name__ == "__main__":
             {
                 "gristmill": partial(peer, convert=gristmill),
                 "gristmill, no repairs": partial(peer, convert=partial(gristmill, normalise=False)),
+                "gristmill, from Parquet": partial(peer, convert=from_parquet),
+                **({"datatrove": partial(peer, convert=datatrove)} if find_spec("datatrove") else {}),
                 "orjson loop": partial(peer, convert=orjson_loop),
                 "Polars": partial(peer, convert=polars_stream),
             },
             judge,
-            packages=("polars", "pyarrow", "orjson", "isal", "ftfy"),
+            packages=(
+                "polars",
+                "pyarrow",
+                "orjson",
+                "isal",
+                "ftfy",
+                *(("datatrove",) if find_spec("datatrove") else ()),
+            ),
         )
     )

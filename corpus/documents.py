@@ -344,11 +344,11 @@ class _Part:
             pa.FixedSizeBinaryArray.from_buffers(pa.binary(ID_BYTES), len(texts), [None, pa.py_buffer(ids)]),
             large_strings(texts),
             pa.repeat(pa.scalar(self._source, pa.string()), len(texts)),
-            pa.array(self._uris, pa.string()),
+            _strings(self._uris),
             pa.array(numbers, pa.int64()),
             _strings(urls),
             _strings(dates),
-            pa.array([canonical_meta(meta) if meta else None for meta in metas], pa.string()),
+            _strings([canonical_meta(meta) if meta else None for meta in metas]),
         ]
         self._batches.append(pa.RecordBatch.from_arrays(columns, schema=DOCUMENTS))
         self._empty_slice()
@@ -362,6 +362,9 @@ def large_strings(texts: Sequence[bytes]) -> pa.LargeStringArray:
 
 
 def _strings(values: Sequence[str | None]) -> pa.StringArray:
+    first = values[0]
+    if all(value is first for value in values):  # one file, no address, no date
+        return pa.repeat(pa.scalar(_valid(first), pa.string()), len(values))
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:  # lone surrogates
