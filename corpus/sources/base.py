@@ -33,7 +33,8 @@ class InputFile:
     bytes
         Size as it lies there (compressed, if it is).
     etag
-        The object's etag, or the modification time in nanoseconds for files on a disk; "" when unknown.
+        The object's etag, or the modification time in nanoseconds for files on a disk; "" when unknown, "missing" for
+        what is listed and cannot be opened.
     seen
         The etag that was seen, where verifying the content put another one in its place.
     """
@@ -60,19 +61,35 @@ class BadRecord(NamedTuple):
 
     `error` is a short kind that is counted:
 
-    cannot-open       the file cannot be opened at all
-    broken-stream     the compressed data is truncated or damaged: the rest of the file is lost
-    bad-parquet       a Parquet file or row group cannot be read: the rest of the file is lost
-    missing-column    a Parquet file has no column of that name
-    bad-utf8          bytes that are not UTF-8
-    bad-json          a line that is not JSON
-    not-an-object     a line of JSON that is not an object
-    missing-text      no such field, or null
-    not-a-string      the text field holds something else
-    empty-text        the text is empty or only white space
-    too-long          longer than `max_record_bytes`
-    bad-syntax        a Python file that does not parse
-    lone-surrogate    half of a surrogate pair, and repair is switched off
+    cannot-open         the file cannot be opened, or is a link to nothing, a pipe, a device
+    broken-stream       the compressed data is truncated or damaged: the rest of the file, or up to the next part of it
+                        that can be read, is lost
+    bad-archive         a zip or tar archive, or a member's entry in it, is damaged
+    unsafe-name         a member's name is absolute, leads out of the archive or has a NUL in it
+    encrypted-member    a member of an archive is encrypted
+    nested-archive      a member of an archive is an archive
+    too-many-members    a zip archive has more members than `corpus.sources.archives.MAX_ZIP_MEMBERS`
+    bad-parquet         a Parquet file or row group cannot be read
+    bad-arrow           an Arrow file or record batch cannot be read
+    missing-column      a table has no column of that name
+    bad-row             a CSV row has another number of fields than the first, or quotes that do not fit
+    bad-utf8            bytes that are not UTF-8
+    bad-encoding        bytes that are not text in the named encoding, or in any
+    bad-json            a line or an element that is not JSON
+    not-an-object       JSON that is not an object where one is expected
+    missing-text        no such field, or null
+    not-a-string        the text field holds something else
+    empty-text          the text is empty or only white space
+    too-long            longer than `max_record_bytes`
+    bad-xml             a page of a MediaWiki dump does not parse or is not closed
+    bad-warc            a stretch that is no WARC or ARC record, or a record that is cut, has no type, or is a segment
+    bad-http            a response without a status line, or whose chunked or compressed body is damaged or cut short
+    no-main-content     a page has no text that the extractor takes for main content
+    extraction-timeout  a page needs more CPU time than `page_seconds`
+    extraction-memory   a page needs more memory than `page_memory_bytes`
+    extraction-crashed  the extractor fails on a page, or dies
+    bad-syntax          a Python file that does not parse
+    lone-surrogate      half of a surrogate pair, and repair is switched off
     """
 
     record: int
@@ -82,7 +99,16 @@ class BadRecord(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """A record that is read and by its kind no document: a WARC request, a redirect. `reason` is counted."""
+    """A record that is read and by its kind no document; `reason` is counted.
+
+    other-member            a member of an archive whose name does not match, or is hidden
+    archive-special-member  a link, device or pipe in an archive
+    warc-…, arc-header      a WARC record of that type: warcinfo, request, metadata, revisit, continuation, other
+    http-status             a response with another status than 200
+    not-text                a response that is neither HTML nor text by its type and looks; dns: a name look-up
+    namespace, redirect, not-wikitext, deleted   pages of a MediaWiki dump
+    takedown                left out on request
+    """
 
     record: int
     reason: str
