@@ -1,0 +1,1 @@
+"""Pages of the web: how their characters are encoded, and what on them is the main content."""
