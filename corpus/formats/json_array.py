@@ -58,7 +58,7 @@ class _Element(NamedTuple):
 
 
 class JsonArrays:
-    """`.json` files. An element that is a string is a record whose text it is.
+    """`.json` files. An element that is a string is a record whose text it is, unless objects came before it.
 
     With `records_field` a.b the records are the elements of the array b inside a, or the object there; lists on the way
     are gone through: each of their objects may have a b.
@@ -167,6 +167,10 @@ class JsonArrays:
         value: Any = None
         if scanner.closed:
             value = parse_json(0, data)
+            if isinstance(value, str) and scanner.model[:1] == b"{":
+                message = f"a string stands between objects at byte {begin}: the object before it was cut off"
+                yield bad_record(0, "not-an-object", message, data)
+                return False
             if not isinstance(value, BadRecord):
                 scanner.model = data
                 yield _Element(value, data)
@@ -186,6 +190,11 @@ class JsonArrays:
                 raise _ReportedError
         elif scanner.closed:
             yield value
+            signs = [] if _brackets_match(data) else scanner.signs_of_the_next(begin, scanner.model)
+            if signs:
+                if not scanner.skip_to(re.compile(b"|".join(sign for sign, _ in signs))):
+                    raise _ReportedError
+                return True
         else:
             raise _EndedError
         return False
@@ -198,8 +207,8 @@ class JsonArrays:
             return None
         signs = scanner.signs_of_the_next(begin, scanner.model)
         # Brackets that close are believed more than a key that comes again, but not more than lines.
-        if scanner.closed and data[-1:] == {b"{": b"}", b"[": b"]"}.get(data[:1], data[-1:]):
-            signs = [sign for sign in signs if sign[0].startswith(b"\n")]
+        if scanner.closed and _brackets_match(data):
+            signs = [sign for sign in signs if sign[0].startswith(rb"\n")]
         # What looks like the next element is one if it begins behind the fault, or if the fault is in its first key.
         places = [
             next((m.end() - 1 for m in pattern.finditer(data, 1) if m.end() + reach > fault), len(data))
@@ -227,6 +236,10 @@ def _fault(data: bytes) -> int | None:
     except orjson.JSONDecodeError as error:
         return None if "end of data" in str(error) else error.pos
     return None
+
+
+def _brackets_match(data: bytes) -> bool:
+    return data[-1:] == {b"{": b"}", b"[": b"]"}.get(data[:1], data[-1:])
 
 
 def _follow(data: bytes, at: int, depth: int, in_string: bool) -> tuple[int, int, bool]:

@@ -106,6 +106,31 @@ def test_tabs_by_name_delimiters_by_setting_and_a_cut_stream(tmp_path: Path) -> 
     assert texts(read("csv", tmp_path, delimiter=";", text_field="b")) == ["x"]
 
 
+@settings(max_examples=80, deadline=None)
+@given(edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
+def test_damage_of_a_real_file_costs_the_rows_it_touches(
+    tmp_path_factory: pytest.TempPathFactory, shared_data: Path, edits: list[tuple[float, int]]
+) -> None:
+    lines = gzip.decompress((shared_data / "classification" / "ag_news" / "test.csv.gz").read_bytes()).split(b"\n")[
+        :200
+    ]
+    data = bytearray(b"\n".join(lines) + b"\n")
+    touched = set()
+    for place, value in edits:
+        at = len(lines[0]) + 1 + int(place * (len(data) - len(lines[0]) - 2))
+        number = bytes(data).count(b"\n", 0, at) if data[at] != 10 else -1
+        if number < 0 or value == 10:
+            continue  # line ends stay, so that lines are still those of the original
+        data[at] = value
+        touched.add(number)
+    folder = put(tmp_path_factory.mktemp("csv"), bytes(data))
+    found = read("csv", folder, header=False, text_field="2")
+    assert [record.record for record in found] == list(range(len(found)))
+    good = iter(texts(found))
+    for number, row in enumerate(csv.reader(line.decode() for line in lines)):
+        assert number in touched or row[2] in good
+
+
 FIELD = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
 
 

@@ -197,3 +197,26 @@ def test_damage_never_raises_and_elements_on_other_lines_survive(edits: list[tup
         lost = 40 - sum(isinstance(r, Record) for r in found)
         assert lost <= 2 * len(touched) + 1
         assert any(isinstance(r, BadRecord) for r in found) or lost == 0
+
+
+@settings(max_examples=80, deadline=None)
+@given(edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=3))
+def test_damage_of_a_real_file_costs_the_elements_it_touches(shared_data: Path, edits: list[tuple[float, int]]) -> None:
+    rows = json.loads(gzip.decompress((shared_data / "instructions" / "alpaca_en_800.json.gz").read_bytes()))[:60]
+    elements = [json.dumps(row, indent=2, ensure_ascii=False).replace("\n", "\n  ").encode() for row in rows]
+    begins = [4]
+    for element in elements:
+        begins.append(begins[-1] + len(element) + 4)
+    data = bytearray(b"[\n  " + b",\n  ".join(elements) + b"\n]\n")
+    touched = set()
+    for place, value in edits:
+        at = 4 + int(place * (len(data) - 8))
+        data[at] = value
+        number = sum(begin <= at for begin in begins) - 1
+        # What stands between two elements belongs to both.
+        touched |= {number, number + 1} if at >= begins[number] + len(elements[number]) else {number}
+    found = scan_large(bytes(data), 997, text_field="output")
+    good = iter(texts(found))
+    for number, row in enumerate(rows):
+        assert number in touched or row["output"].isspace() or not row["output"] or row["output"] in good
+    assert [record.record for record in found] == list(range(len(found)))

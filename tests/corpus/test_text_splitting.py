@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus.config import SourceConfig
+from corpus.formats.text import split_text
 from corpus.sources import BadRecord
 from tests.corpus.reading import check_resuming, kinds, read, texts
 
@@ -89,10 +91,6 @@ def test_bad_settings_are_named() -> None:
 def test_separators_are_found_wherever_chunks_end(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[str], separator: str
 ) -> None:
-    import re
-
-    from corpus.formats.text import split_text
-
     mark = {"==+": "===="}.get(separator, separator)
     data = mark.join(pieces).encode()
     expected = [piece for piece in re.split(separator, data.decode()) if piece]
@@ -100,3 +98,53 @@ def test_separators_are_found_wherever_chunks_end(
         chunks = [data[at : at + size] for at in range(0, len(data), size)]
         found = [text for text, _, _ in split_text(chunks, "utf-8", re.compile(separator), 1 << 20) if text]
         assert found == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=5),
+    codec=st.sampled_from(["utf-8", "gb18030", "utf-16", "iso2022_jp_2004"]),
+)
+def test_damage_of_a_real_file_costs_the_lines_it_touches(
+    tmp_path_factory: pytest.TempPathFactory, shared_data: Path, edits: list[tuple[float, int]], codec: str
+) -> None:
+    whole = gzip.decompress((shared_data / "text" / "zh_news_sentences_msra.txt.gz").read_bytes()).decode()
+    lines = ["".join(line.encode(codec, "ignore").decode(codec)) for line in whole.split("\n")[:200]]
+    data = bytearray("\n".join(lines).encode(codec))
+    borders = [len("\n".join(lines[:number]).encode(codec)) for number in range(201)]
+    touched = set()
+    for place, value in edits:
+        at = 2 + int(place * (len(data) - 2))
+        data[at] = value
+        number = sum(border <= at for border in borders) - 1
+        touched |= {number - 1, number, number + 1}
+    path = tmp_path_factory.mktemp("text")
+    (path / "a.txt").write_bytes(data)
+    found = read("text", path, split_by="line", encoding="" if codec in ("utf-8", "utf-16") else codec)
+    assert [record.record for record in found] == list(range(len(found)))
+    good = iter(texts(found))
+    for number, line in enumerate(lines):
+        assert number in touched or not line or line in good
+
+
+def test_what_a_separator_finds_does_not_depend_on_chunks(shared_data: Path) -> None:
+    data = gzip.decompress((shared_data / "text" / "tinyshakespeare.txt.gz").read_bytes())[:60_000]
+    for pattern in (r"\n\n(?=[A-Z][A-Z]+:)", r"(?<=[.!?])\n", r"(?m)^[A-Z ]+:$\n", r"\bthe\b(?! king)", r"\A.*?\n"):
+        separator = re.compile(pattern)
+        expected = [piece for piece in separator.split(data.decode()) if piece]
+        assert len("".join(expected)) < len(data.decode())
+        for size in (1000, 5000, 20_000):
+            chunks = [data[at : at + size] for at in range(0, len(data), size)]
+            assert [text for text, _, _ in split_text(chunks, "utf-8", separator, 1 << 20) if text] == expected
+
+
+def test_a_cut_stream_gives_the_pieces_before_the_cut_and_one_bad_tail(tmp_path: Path) -> None:
+    text = "".join(f"piece {number} {'x' * (number * 7919 % 50)}\n\n" for number in range(3000))
+    packed = gzip.compress(text.encode(), mtime=0)
+    (tmp_path / "a.txt.gz").write_bytes(packed[: len(packed) // 2])
+    for options in ({"split_by": "line"}, {"split_by": "blank-line"}, {"split_by": "separator", "separator": "\n\n"}):
+        found = read("text", tmp_path, **options)
+        good = len(found) - 1
+        assert kinds(found) == [""] * good + ["broken-stream"]
+        assert texts(found) == text.split("\n\n")[:good]
+        assert good > 500
