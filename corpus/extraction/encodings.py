@@ -182,7 +182,7 @@ def _web_codec(label: str) -> str | None:
 def _codec(name: str) -> str | None:
     try:
         found = codecs.lookup(name).name
-        b"".decode(found)
+        b"\0\0\0\0".decode(found, "ignore")
     except (LookupError, ValueError):  # no codec, or one from bytes to bytes; a NUL in the name
         return None
     return None if found in _NO_ENCODINGS else found

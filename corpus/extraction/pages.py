@@ -173,13 +173,13 @@ class _Process:
         """
         assert self._popen.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # then there is no answer either
-            send(self._popen.stdin, (data, content_type))
+            send(self._popen.stdin, content_type, data)
         return Reply(*self._receive())
 
     def _receive(self) -> Any:
         assert self._popen.stdout is not None
         try:
-            return receive(self._popen.stdout)
+            return receive(self._popen.stdout)[0]
         except EOFError:
             code = self._popen.wait()
             self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))

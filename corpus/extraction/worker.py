@@ -20,7 +20,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 from corpus.extraction.encodings import decode_text
 
-_LENGTH = struct.Struct("!Q")
+_LENGTHS = struct.Struct("!QQ")
 _HEAD_CHARACTERS = 1 << 16
 # No part of it runs over the next "<", so that it takes linear time whatever a page holds.
 _TITLE = re.compile(r"<title(?:\s[^<>]*)?>([^<]*)</title", re.IGNORECASE)
@@ -119,28 +119,28 @@ def find_title(page: str) -> str | None:
     return " ".join(html.unescape(found[1]).split()) or None if found else None
 
 
-def send(stream: IO[bytes], message: Any) -> None:
-    """Write a message with its length before it. Both ends are the same interpreter, so `marshal` fits."""
-    data = marshal.dumps(message)
-    stream.write(_LENGTH.pack(len(data)))
+def send(stream: IO[bytes], message: Any, data: bytes = b"") -> None:
+    """Write a message, and bytes beside it, which are not copied. Both ends are the same interpreter: `marshal` fits."""
+    head = marshal.dumps(message)
+    stream.write(_LENGTHS.pack(len(head), len(data)) + head)
     stream.write(data)
     stream.flush()
 
 
-def receive(stream: IO[bytes]) -> Any:
-    """The next message.
+def receive(stream: IO[bytes]) -> tuple[Any, bytes]:
+    """The next message and the bytes beside it.
 
     Raises
     ------
     EOFError
         The other end is gone.
     """
-    head = stream.read(_LENGTH.size)
-    if len(head) == _LENGTH.size:
-        (size,) = _LENGTH.unpack(head)
-        data = stream.read(size)
-        if len(data) == size:
-            return marshal.loads(data)
+    lengths = stream.read(_LENGTHS.size)
+    if len(lengths) == _LENGTHS.size:
+        head_size, data_size = _LENGTHS.unpack(lengths)
+        head, data = stream.read(head_size), stream.read(data_size)
+        if len(head) == head_size and len(data) == data_size:
+            return marshal.loads(head), data
     raise EOFError
 
 
@@ -221,7 +221,7 @@ def _peak_address_space() -> int:
 
 
 def main() -> None:
-    """Answer requests (data, content type) until standard input ends, which it does when the parent is gone."""
+    """Answer requests (content type, page) until standard input ends, which it does when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the parent, which ends this process
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     # What a library prints must not get between the messages.
@@ -232,7 +232,7 @@ def main() -> None:
     send(replies, "ready")
     while True:
         try:
-            data, content_type = receive(requests)
+            content_type, data = receive(requests)
         except EOFError:
             return
         send(replies, tuple(worker.answer(data, content_type)))
