@@ -155,6 +155,7 @@ class _Rows:
                 return
             except (csv.Error, _UnclosedError) as error:
                 yield self._first_line_alone(error)
+                width = -1 if self._width is None else self._width
 
     def _texts(self) -> Iterator[str]:
         """Lines as the reader asks for them: one to begin with, and more where it is inside a quoted field."""
@@ -201,7 +202,8 @@ class _Rows:
         except UnicodeDecodeError:
             return self._undecodable(first)
         row = text.removesuffix("\r").split("\t")
-        if self._delimiter == "\t" and len(row) == self._width and "\r" not in text[:-1]:
+        if self._delimiter == "\t" and len(row) == (self._width or max(2, len(row))) and "\r" not in text[:-1]:
+            self._width = len(row)
             return row
         return bad_record(0, "bad-row", f"not a row of fields: {problem}", first)
 

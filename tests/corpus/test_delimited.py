@@ -87,6 +87,22 @@ def test_other_encodings_by_name_mark_or_detection(tmp_path: Path, encoding: str
         read("csv", tmp_path, encoding="utf-9")
 
 
+def test_without_quotes_between_tabs_a_quote_is_a_character(tmp_path: Path) -> None:
+    data = b'"Hello," he said\t1\n"open\t2\n"whole, quoted"\t3\nplain\t4\n"too\tmany\tfields\n'
+    found = read("csv", put(tmp_path, data, "a.tsv"), header=False, text_field="0")
+    assert texts(found) == ['"Hello," he said', '"open', "whole, quoted", "plain"]
+    assert kinds(found)[4:] == ["bad-row"]
+
+
+def test_a_bad_first_row_costs_itself_where_there_is_no_header_and_a_bad_delimiter_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, b"caf\xe9,0\nb,1\nc,2\n")
+    found = read("csv", tmp_path, header=False, text_field="0")
+    assert kinds(found) == ["bad-utf8", "", ""]
+    assert texts(read("csv", put(tmp_path, b"text,caf\xe9\na,1\n"))) == ["a"]
+    with pytest.raises(ValueError, match="'s', delimiter"):
+        read("csv", tmp_path, delimiter='"')
+
+
 def test_the_first_row_must_have_the_column(tmp_path: Path) -> None:
     [found] = read("csv", put(tmp_path, b"id,body\n1,a\n2,b\n"))
     assert isinstance(found, BadRecord)

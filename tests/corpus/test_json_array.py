@@ -35,6 +35,12 @@ def test_real_files_of_several_layouts(tmp_path: Path, shared_data: Path) -> Non
     assert texts(read("json", tmp_path, records_field="data.paragraphs", text_field="context")) == contexts
     assert len(contexts) == 180
     check_resuming("json", tmp_path, 60, records_field="data.paragraphs", text_field="context")
+    packed = (shared_data / "qa" / "cmrc2018_dev.json.gz").read_bytes()
+    (tmp_path / "squad.json.gz").write_bytes(packed)
+    data = json.loads(gzip.decompress(packed))
+    contexts = [paragraph["context"] for article in data["data"] for paragraph in article["paragraphs"]]
+    assert texts(read("json", tmp_path, records_field="data.paragraphs", text_field="context")) == contexts
+    assert len(contexts) == 848
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from corpus.config import SourceConfig
 from corpus.formats.text import split_text
-from corpus.sources import BadRecord
+from corpus.sources import BadRecord, Cursor, open_source
 from tests.corpus.reading import check_resuming, kinds, read, texts
 
 
@@ -148,3 +148,22 @@ def test_a_cut_stream_gives_the_pieces_before_the_cut_and_one_bad_tail(tmp_path:
         assert kinds(found) == [""] * good + ["broken-stream"]
         assert texts(found) == text.split("\n\n")[:good]
         assert good > 500
+
+
+@pytest.mark.parametrize("split_by", ["line", "blank-line"])
+def test_ranges_of_bytes_give_every_record_once(tmp_path: Path, split_by: str) -> None:
+    (tmp_path / "a.txt").write_text("".join(f"line {n}\n" + "\n" * (n % 3) for n in range(60)))
+    config = SourceConfig(name="s", kind="text", path=str(tmp_path), split_by=split_by)  # type: ignore[arg-type]
+    source = open_source(config)
+    [file] = source.inventory()
+    cursor, whole = Cursor(), []
+    places = [Cursor()]
+    for found in source.records(file, cursor=cursor):
+        whole.append(found)
+        places.append(Cursor(record=cursor.record, offset=cursor.offset))
+    first, second = places[len(whole) // 3], places[2 * len(whole) // 3]
+    parts = []
+    for begin, end in ((Cursor(), first.offset), (first, second.offset), (second, None)):
+        begin.stop = end
+        parts += list(source.records(file, cursor=begin))
+    assert parts == whole
