@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from corpus.config import SourceConfig
-from corpus.sources.archives import PATTERNS, archive_kind, members
-from corpus.sources.base import Cursor, Found, InputFile, Selection, Skipped, bad_record, sha256_of
+from corpus.sources.archives import PATTERNS, Member, archive_kind, members
+from corpus.sources.base import BadRecord, Cursor, Found, InputFile, Selection, Skipped, bad_record, sha256_of
 from corpus.sources.files import CANNOT_OPEN, find_root, list_files, matcher, open_input
 from corpus.sources.streams import SUFFIXES, Content
 
@@ -24,11 +24,8 @@ class FileSource:
         self.config = config
         self._format = format
         self._root = find_root(config.path)
-        # Tables are no archives, and zip files of their own kind are none to us.
-        self._streams = config.kind not in ("parquet", "arrow")
         self._patterns = tuple(name + packed for name in format.endings for packed in SUFFIXES)
-        named = matcher(config.members or self._patterns)
-        self._members_named = named
+        self._members_named = matcher(config.members or self._patterns)
 
     def inventory(self) -> list[InputFile]:
         """All files, sorted by uri."""
@@ -68,7 +65,7 @@ class FileSource:
             content = Content(raw, file.uri, offset=cursor.offset if middle else 0)
             cursor.tell = lambda: content.position
             # What is no archive at its beginning is none in the middle.
-            if self._streams and not middle and (kind := archive_kind(content.head())):
+            if not middle and (kind := archive_kind(content.head())):
                 yield from self._members(kind, content, file, cursor)
             else:
                 selection = Selection(self.config, file.uri, cursor, resumable=self._format.resumable)
@@ -76,36 +73,37 @@ class FileSource:
         cursor.sha256 = content.sha256
 
     def _members(self, kind: str, archive: Content, file: InputFile, cursor: Cursor) -> Iterator[Found]:
-        """Records of the members, numbered from 0 in each; a member that is not read gives one."""
-
-        def wanted(name: str) -> bool:
-            return self._members_named(name) and not _is_hidden(name)
-
-        first, cursor.sha256 = cursor.member, None
+        """Records of the members, numbered from 0 in each; a member that is not read gives one, as its record 0."""
+        resumed = cursor.member
         for member in members(kind, archive):
-            if first and member.name != first:
+            if resumed and member.name != resumed:
                 continue
-            if not first:
+            if not resumed:
                 cursor.record, cursor.offset = 0, 0
-            first, cursor.member = "", member.name
-            if cursor.record and (member.problem or member.skipped or not wanted(member.name)):
-                continue  # it was given before
-            if member.problem is not None or member.skipped or not wanted(member.name):
-                cursor.record, cursor.offset = 1, -1
-                if member.problem is not None:
-                    yield bad_record(0, *member.problem)
-                else:
-                    yield Skipped(0, member.skipped or "other-member")
+            resumed, cursor.member = "", member.name
+            if (instead := self._instead(member)) is not None:
+                if not cursor.record:
+                    cursor.record, cursor.offset = 1, -1
+                    yield instead
                 continue
             assert member.raw is not None
             selection = Selection(self.config, f"{file.uri}!/{member.name}", cursor, resumable=self._format.resumable)
-            content = Content(member.raw, member.name, offset=selection.offset)
-            if archive_kind(content.head()):
+            content = Content(member.raw, member.name, offset=selection.offset, around=archive)
+            # What is no archive at its beginning is none in the middle.
+            if not selection.offset and archive_kind(content.head()):
                 if not cursor.record:
                     cursor.record, cursor.offset = 1, -1
                     yield bad_record(0, "nested-archive", "an archive inside an archive: unpack the outer one first")
                 continue
             yield from self._format.records(content, selection)
+
+    def _instead(self, member: Member) -> BadRecord | Skipped | None:
+        """What a member gives that is not read; None for one that is."""
+        if member.special:
+            return Skipped(0, "archive-special-member")
+        if not member.of_archive and (not self._members_named(member.name) or _is_hidden(member.name)):
+            return Skipped(0, "other-member")
+        return bad_record(0, *member.problem) if member.problem is not None else None
 
 
 def _is_hidden(name: str) -> bool:

@@ -20,9 +20,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.sources import streams
+from corpus.sources import compression, streams
 from corpus.sources.streams import Content, Gap
-from tests.corpus.reading import kinds, read, texts
+from tests.corpus.reading import check_resuming, kinds, read, texts
 
 ROWS = [{"text": f"document {number} " + "words " * (number % 30)} for number in range(3000)]
 DATA = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
@@ -73,7 +73,7 @@ def test_a_cut_stream_gives_what_lies_before_the_cut_and_says_so(kind: str, shar
 
 
 @pytest.mark.parametrize("kind", sorted(PACKERS.keys() - {"plain"}))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=9))
 def test_any_damage_ends_or_passes_but_never_raises(kind: str, edits: list[tuple[float, int]]) -> None:
     packed = bytearray(PACKERS[kind](DATA))
@@ -84,25 +84,35 @@ def test_any_damage_ends_or_passes_but_never_raises(kind: str, edits: list[tuple
     assert found == DATA or stream.broken or kind in ("zstd", "lz4")  # these carry no checksum of their own
 
 
-def members_of_lines(number: int) -> list[bytes]:
+CHECKED: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda data: gzip.compress(data, mtime=0),
+    "zstd": zstandard.ZstdCompressor(write_checksum=True).compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "lz4": lambda data: lz4.frame.compress(data, content_checksum=True),
+}
+
+
+def members_of_lines(number: int, kind: str = "gzip") -> list[bytes]:
     lines = DATA.splitlines(keepends=True)
     size = len(lines) // number
-    return [gzip.compress(b"".join(lines[at : at + size]), mtime=0) for at in range(0, len(lines), size)]
+    return [CHECKED[kind](b"".join(lines[at : at + size])) for at in range(0, len(lines), size)]
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("kind", CHECKED)
+@settings(max_examples=15, deadline=None)
 @given(
     member=st.integers(0, 29),
     place=st.floats(0, 1, exclude_max=True),
     flip=st.integers(1, 255),
     length=st.integers(1, 40),
 )
-def test_a_damaged_gzip_member_costs_its_own_records(
-    tmp_path_factory: pytest.TempPathFactory, member: int, place: float, flip: int, length: int
+def test_a_damaged_member_costs_its_own_records(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, member: int, place: float, flip: int, length: int
 ) -> None:
-    packed = members_of_lines(30)
+    packed = members_of_lines(30, kind)
     data = bytearray(packed[member])
-    begin = min(len(data) - 1, max(10, int(place * len(data))))  # a damaged first header is no gzip at all
+    begin = min(len(data) - 1, max(0 if member else 10, int(place * len(data))))  # a damaged first one has no magic
     for at in range(begin, min(len(data), begin + length)):
         data[at] ^= flip
     folder = tmp_path_factory.mktemp("members")
@@ -114,6 +124,57 @@ def test_a_damaged_gzip_member_costs_its_own_records(
     assert all(any(text == other for other in got) for text in expected), "in order, none missing"
     assert set(kinds(found)) - {""}, "the damage is told"
     assert [record.record for record in found] == list(range(len(found)))
+    check_resuming("jsonl", folder, every=len(found) // 2)
+
+
+@pytest.mark.parametrize("kind", CHECKED)
+@pytest.mark.parametrize("between", [b"garbage", b"\0" * 700 + b"garbage", b"\x1f\x8b\x08\0" * 50_000])
+def test_garbage_between_members_is_a_gap(kind: str, between: bytes) -> None:
+    one, two, three = members_of_lines(3, kind)
+    pieces = list(content(one + between + two + three).segments())
+    assert [type(piece) for piece in pieces].count(Gap) == 1
+    assert b"".join(piece for piece in pieces if isinstance(piece, bytes)) == DATA
+
+
+def test_a_file_that_is_made_to_be_searched_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "_SEARCH", 1 << 20)
+    one, two = members_of_lines(2)
+    begins = gzip.compress(bytes(1 << 20))[:200]
+    stream = content(one + b"?" + begins * 2_000 + b"?" + two)
+    assert sum(isinstance(piece, Gap) for piece in stream.segments()) == 0
+    assert "garbage between members" in stream.broken
+
+
+def test_a_compressed_file_inside_a_damaged_member_is_not_taken_for_a_member() -> None:
+    inside = gzip.compress(b'{"text": "false"}\n' * 50)
+    stored = bytearray(gzip.compress(DATA[:500] + inside + DATA[500:1000], 0))
+    stored[30] ^= 0xFF
+    stored[10:15] = b"\xff" * 5  # the length of what is stored
+    pieces = list(content(gzip.compress(b"one\n") + stored + gzip.compress(b"three\n")).segments())
+    assert pieces[0] == b"one\n"
+    assert isinstance(pieces[-2], Gap)
+    assert pieces[-1] == b"three\n"
+    assert b"false" not in b"".join(piece for piece in pieces if isinstance(piece, bytes))
+
+
+def test_members_of_several_kinds_and_frames_to_be_skipped() -> None:
+    skipped = b"\x51\x2a\x4d\x18\x03\0\0\0abc"
+    packed = skipped + lz4.frame.compress(b"one ") + skipped + zstandard.compress(b"two ") + gzip.compress(b"three")
+    stream = content(packed + bytes(1000))
+    assert b"".join(stream) == b"one two three"
+    assert stream.broken == ""
+    assert stream.sha256 == f"sha256:{hashlib.sha256(packed + bytes(1000)).hexdigest()}"
+
+
+def test_what_stands_before_damage_in_a_member_is_given(shared_data: Path) -> None:
+    data = gzip.decompress((shared_data / "text" / "c4_en_300.jsonl.gz").read_bytes())
+    packed = bytearray(gzip.compress(data))
+    packed[-5] ^= 1  # of the checksum
+    stream = content(bytes(packed))
+    found = b"".join(stream)
+    assert data.startswith(found)
+    assert len(data) - len(found) <= 1 << 14
+    assert "damaged gzip stream after 0 whole members" in stream.broken
 
 
 def test_a_gap_is_shown_to_those_who_ask_and_an_end_to_those_who_do_not() -> None:
