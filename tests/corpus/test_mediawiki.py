@@ -141,7 +141,7 @@ def test_damage_and_hostile_pages_cost_themselves(tmp_path: Path) -> None:
     assert isinstance(bad, BadRecord)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=3),
     cut=st.floats(0.2, 1),
