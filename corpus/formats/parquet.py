@@ -71,6 +71,8 @@ class ParquetFiles:
                     size = _batch_rows(parquet.metadata.row_group(group))
                     batches = parquet.iter_batches(size, row_groups=[group], columns=reader.names, use_threads=False)
                 batch = next(batches, None)
+                if batch is not None:
+                    reader.check(batch)  # damage may have left indices that lie outside of a dictionary
             except _DAMAGED as error:
                 raise_if_it_may_heal(error)
                 problem = f"is damaged ({error})"

@@ -154,12 +154,19 @@ def test_a_large_row_group_is_read_in_bounded_memory(tmp_path: Path) -> None:
 @given(
     edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=5),
     in_footer=st.booleans(),
+    dictionary=st.booleans(),
     cut=st.sampled_from([1.0, 1.0, 0.9, 0.5]),
 )
 def test_damage_never_raises_and_numbers_stay_in_order(
-    tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[float, int]], in_footer: bool, cut: float
+    tmp_path_factory: pytest.TempPathFactory,
+    edits: list[tuple[float, int]],
+    in_footer: bool,
+    dictionary: bool,
+    cut: float,
 ) -> None:
-    path = put(tmp_path_factory.mktemp("parquet") / "a.parquet", row_group_size=500)
+    path = tmp_path_factory.mktemp("parquet") / "a.parquet"
+    table = pa.table({"text": pa.array(TEXTS).dictionary_encode() if dictionary else TEXTS})
+    pq.write_table(table, path, row_group_size=500, use_dictionary=dictionary)
     data = bytearray(path.read_bytes())
     footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     begin, end = (footer, len(data)) if in_footer else (4, footer)
@@ -182,4 +189,5 @@ def test_damage_never_raises_and_numbers_stay_in_order(
 
 def _touches(path: Path, group: int, at: int) -> bool:
     chunk = pq.ParquetFile(path).metadata.row_group(group).column(0)
-    return bool(chunk.data_page_offset <= at < chunk.data_page_offset + chunk.total_compressed_size)
+    begin = chunk.dictionary_page_offset or chunk.data_page_offset
+    return bool(begin <= at < begin + chunk.total_compressed_size)
