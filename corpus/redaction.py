@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from corpus.config import RedactConfig
@@ -34,7 +33,8 @@ class Redactor:
     """Replaces the kinds of personal data a configuration names."""
 
     def __init__(self, config: RedactConfig) -> None:
-        self._kinds = [name for name in PLACEHOLDERS if name in config.kinds]
+        self._kinds = config.kinds
+        self._numbers = [name for name in PLACEHOLDERS if name in config.kinds and name != "email"]
 
     def text(self, text: str) -> tuple[str, dict[str, int]]:
         """A text without personal data, and how much of each kind was replaced.
@@ -52,17 +52,14 @@ class Redactor:
         return text, counts
 
     def _once(self, text: str, counts: dict[str, int]) -> str:
-        page = _Page(text)
-        for name in self._kinds:
-            pieces, at = [], 0
-            for start, end in _FINDERS[name](page):
-                if start >= at:
-                    pieces += [page.text[at:start], PLACEHOLDERS[name]]
-                    at = end
-                    counts[name] = counts.get(name, 0) + 1
-            if pieces:
-                page = _Page("".join([*pieces, page.text[at:]]))
-        return page.text
+        if "email" in self._kinds:
+            text = _replace(text, _emails(text), "email", counts)
+        page = None
+        for name in self._numbers:
+            if page is None or page.text is not text:
+                page = _Page(text)
+            text = _replace(text, _NUMBERS[name](page), name, counts)
+        return text
 
     def value(self, value: Any) -> Any:
         """The same for all strings and whole numbers in an address, a date, further fields, lists and dictionaries.
@@ -96,31 +93,40 @@ class Redactor:
         return value if redacted == plain else redacted
 
 
+def _replace(text: str, spans: Iterable[Span], name: str, counts: dict[str, int]) -> str:
+    pieces, at = [], 0
+    for start, end in spans:
+        if start >= at:
+            pieces += [text[at:start], PLACEHOLDERS[name]]
+            at = end
+            counts[name] = counts.get(name, 0) + 1
+    return "".join([*pieces, text[at:]]) if pieces else text
+
+
 class _Page:
-    """A text in the forms in which it is searched; positions are the same in all of them."""
+    """A text in the forms in which numbers are looked for; positions are the same in all of them.
+
+    Attributes
+    ----------
+    plain
+        The text with `?` for what is not ASCII, the dashes and spaces of typographers apart.
+    shape
+        `plain` with 0 for every digit and A for every letter: what begins with one known byte is found at 1 GB/s.
+    long_numbers
+        Where seven or more digits follow one another, up to three separators between two of them.
+    """
+
+    __slots__ = ("long_numbers", "plain", "shape", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
-
-    @cached_property
-    def plain(self) -> bytes:
-        """The text with `?` for what is not ASCII, the dashes and spaces of typographers apart."""
-        text = self.text
         if not text.isascii():
             for odd, plain in _ODD_SEPARATORS:
                 if odd in text:
                     text = text.replace(odd, plain)
-        return text.encode("ascii", "replace")
-
-    @cached_property
-    def shape(self) -> bytes:
-        """`plain` with 0 for every digit and A for every letter: what begins with one known byte is found at 1 GB/s."""
-        return self.plain.translate(_SHAPES)
-
-    @cached_property
-    def long_numbers(self) -> list[Span]:
-        """Where seven or more digits follow one another, up to three separators between two of them."""
-        return [found.span() for found in _LONG_NUMBER.finditer(self.shape)]
+        self.plain = text.encode("ascii", "replace")
+        self.shape = self.plain.translate(_SHAPES)
+        self.long_numbers = [found.span() for found in _LONG_NUMBER.finditer(self.shape)]
 
 
 _ODD_SEPARATORS = tuple((odd, "-") for odd in "\u2010\u2011\u2012\u2013\u2212") + (("\xa0", " "), ("\u202f", " "))
@@ -149,8 +155,7 @@ _PICTURE = re.compile(r"[0-9](?:\.[0-9])?x\.(?:png|jpe?g|gif|webp|svg|avif)\Z", 
 _AT_SIGN, _AT_SIGN_OF_URLS = re.compile("@"), re.compile("@|%40")
 
 
-def _emails(page: _Page) -> Iterator[Span]:
-    text = page.text
+def _emails(text: str) -> Iterator[Span]:
     if "@" not in text and "%40" not in text:
         return
     for sign in (_AT_SIGN_OF_URLS if "%40" in text else _AT_SIGN).finditer(text):
@@ -327,15 +332,26 @@ _DATE = re.compile(
 _DOTTED = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _FIVE_PAIRS = re.compile(r"\d\d([ .\-/])\d\d(?:\1\d\d){3}\Z")
 _CHINESE = re.compile("[\u3400-\u9fff\uff00-\uffef\u3000-\u303f]")
+_PHONE_WORDS = (
+    "tel", "telephone", "telefone", "telefono", "teléfono", "telefon", "telefax", "tél", "téléphone", "ph", "phone",
+    "fax", "mob", "mobil", "mobile", "móvil", "cell", "cellphone", "celular", "handy", "whatsapp", "hotline", "call",
+    "dial", "ring", "sms", "viber", "тел", "телефон", "факс", "моб",
+)  # fmt: skip
+_PHONE_WORDS_WITHOUT_SPACES = (
+    "拨打", "致电", "联系", "电话", "電話", "手机", "手機", "传真", "傳真", "热线", "熱線", "携帯", "전화", "휴대폰",
+    "هاتف", "फोन", "โทร",
+)  # fmt: skip
+_BETWEEN_WORD_AND_NUMBER = (
+    "number", "numbers", "no", "nr", "num", "is", "us", "me", "him", "her", "at", "on", "or", "and", "office", "home",
+    "work", "free", "direct", "号码", "號碼", "是", "番号", "번호",
+)  # fmt: skip
 _PHONE_WORD = re.compile(
-    r"(?:\b(?:tel|tele(?:phone|fone|fono|fon|fax)|t\xe9l(?:\xe9phone)?|tel\xe9fono|ph|phone|fax|mob|mobile?|mobil|m\xf3vil|cell"
-    r"|cell ?phone|celular|handy|whats ?app|hot ?line|call|dial|ring|sms|viber|тел|телефон|факс|моб)\b"
-    r"|拨打|致电|联系|电话|電話|手机|手機|传真|傳真|热线|熱線|携帯|전화|휴대폰|هاتف|फोन|โทร"
+    rf"(?:\b(?:{'|'.join(_PHONE_WORDS)})\b|{'|'.join(_PHONE_WORDS_WITHOUT_SPACES)}"
     r"|<PHONE>(?=[ ]?(?:[,;/|]|or\b|and\b)))"
-    r"[\s\W_]{0,6}(?:(?:number|numbers|no|nr|num|is|us|me|him|her|at|on|or|and|office|home|work|toll.free|direct|号码|號碼|是"
-    r"|番号|번호)[\s\W_]{0,4}){0,4}\Z",
+    rf"[\s\W_]{{0,6}}(?:(?:{'|'.join(_BETWEEN_WORD_AND_NUMBER)})[\s\W_]{{0,4}}){{0,4}}\Z",
     re.IGNORECASE,
 )
+_LAST_WORDS = (*_PHONE_WORDS, *_PHONE_WORDS_WITHOUT_SPACES, *_BETWEEN_WORD_AND_NUMBER)
 _OTHER_NUMBER = re.compile(r"\b(?:isbn|issn|doi|oclc|pmid|ean|upc|sku|lccn|asin)\b[^0-9\n]{0,12}\Z", re.IGNORECASE)
 
 
@@ -364,7 +380,12 @@ def _digits(number: str) -> str:
 
 
 def _is_named(text: str, at: int) -> bool:
-    return bool(_PHONE_WORD.search(text, max(0, at - 60), at))
+    before = text[max(0, at - 60) : at]
+    last = len(before)
+    while last and not before[last - 1].isalpha():
+        last -= 1
+    # Most numbers are settled by the last letters before them.
+    return before[max(0, last - 12) : last].lower().endswith(_LAST_WORDS) and bool(_PHONE_WORD.search(before))
 
 
 def _is_other(text: str, at: int) -> bool:
@@ -395,7 +416,7 @@ def _is_chinese_mobile(number: str, text: str, at: int) -> bool:
 
 
 def _is_said_to_be_one(number: str, text: str, at: int) -> bool:
-    return 7 <= len(_digits(number)) <= 15 and not _DATE.fullmatch(number.strip("()")) and _is_named(text, at)
+    return _is_named(text, at) and 7 <= len(_digits(number)) <= 15 and not _DATE.fullmatch(number.strip("()"))
 
 
 class _Writing(NamedTuple):
@@ -449,8 +470,7 @@ _PHONES = (
     _writing(_alone() + rb"\(?[0-9](?:[ .\-/()]{0,2}[0-9]){6,14}", _is_said_to_be_one, b"", first=True),
 )
 
-_FINDERS: Mapping[str, Callable[[_Page], Iterator[Span]]] = {
-    "email": _emails,
+_NUMBERS: Mapping[str, Callable[[_Page], Iterable[Span]]] = {
     "iban": _ibans,
     "credit-card": _cards,
     "ip": _ip_addresses,
