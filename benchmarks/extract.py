@@ -36,24 +36,21 @@ class Score(NamedTuple):
 
 def load_articles(data: Path = DATA) -> tuple[dict[str, bytes], dict[str, str]]:
     """Pages of article_extraction_101, and the text of the article on each."""
-    with tarfile.open(data / "article_extraction_101.tar.gz") as archive:
-        truth = {name: found["articleBody"] for name, found in json.load(_open(archive, "ground-truth.json")).items()}
-        pages = {name: _open(archive, f"html/{name}.html").read() for name in truth}
-    return pages, truth
+    files = _unpack(data / "article_extraction_101.tar.gz")
+    truth = {name: found["articleBody"] for name, found in json.loads(files["ground-truth.json"]).items()}
+    return {name: files[f"html/{name}.html"] for name in truth}, truth
 
 
 def load_strings(data: Path = DATA) -> tuple[dict[str, bytes], dict[str, dict[str, list[str]]]]:
     """Pages of trafilatura_eval_131, and the strings `with` and `without` for each."""
-    with tarfile.open(data / "trafilatura_eval_131.tar.gz") as archive:
-        truth = json.load(_open(archive, "evaldata.json"))
-        pages = {url: _open(archive, f"html/{found['file']}").read() for url, found in truth.items()}
-    return pages, truth
+    files = _unpack(data / "trafilatura_eval_131.tar.gz")
+    truth = json.loads(files["evaldata.json"])
+    return {url: files[f"html/{found['file']}"] for url, found in truth.items()}, truth
 
 
-def _open(archive: tarfile.TarFile, name: str) -> Any:
-    found = archive.extractfile(name)
-    assert found is not None
-    return found
+def _unpack(archive: Path) -> dict[str, bytes]:
+    with tarfile.open(archive) as members:  # in their order: going back would inflate all before again
+        return {member.name: found.read() for member in members if (found := members.extractfile(member)) is not None}
 
 
 def score_articles(texts: Mapping[str, str], truth: Mapping[str, str]) -> Score:
