@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from corpus.config import CutsConfig
 from storage.schemas import CUTS
 
 SPANS_TYPE: pa.DataType = CUTS.field("spans").type
@@ -25,6 +27,62 @@ POLICY_PHRASES = (
 )
 _POLICY = "|".join(POLICY_PHRASES)
 _POLICY_BYTES = re.compile(_POLICY.encode(), re.IGNORECASE)
+# As written into TensorFlow Datasets (text/c4_utils.py), which made C4. min_words is a setting: others take 3.
+C4_MAX_WORD_CHARACTERS = 1000
+_C4_PHRASES = f"javascript|{_POLICY}"
+_C4_PHRASES_BYTES = re.compile(_C4_PHRASES.encode(), re.IGNORECASE)
+# By the codes of corpus/cut_kernels.py.
+C4_REASONS = ("", "long-word", "no-end-mark", "few-words", "javascript", "policy-line", "citation")
+
+
+def find_cuts(texts: pa.LargeStringArray | pa.ChunkedArray, config: CutsConfig) -> pa.Array:
+    """The passages that the configured producers cut, in the form in which `policy_lines` gives them."""
+    if "c4-lines" in config.producers:  # policy lines are among them
+        return c4_lines(texts, config.c4_min_words)
+    if "policy-lines" in config.producers:
+        return policy_lines(texts)
+    return pa.array([[]] * len(texts), SPANS_TYPE)
+
+
+def c4_lines(texts: pa.LargeStringArray | pa.ChunkedArray, min_words: int = 5) -> pa.Array:
+    """The lines that C4 removes, and the marks of citations in the lines it keeps (Raffel et al. 2020, section 2.2).
+
+    A line goes, for the first of these reasons: a word of more than 1000 characters (`long-word`); it does not end with
+    . ? ! or \", or ends with ... (`no-end-mark`); fewer than `min_words` words (`few-words`); it mentions javascript
+    (`javascript`) or one of `POLICY_PHRASES` (`policy-line`). From lines that stay, [], [12], [edit] and
+    [citation needed] go (`citation`). These rules are made for English. C4's rules for whole pages are features and
+    rules of `filter`.
+
+    Parameters
+    ----------
+    texts
+        `large_string`, no nulls. A line ends at LF. Phrases are found in ASCII letters of either case, ASCII digits.
+
+    Returns
+    -------
+    As `policy_lines`. Neighbouring lines of one reason are one span; blank lines go with the line before them, so that
+    paragraphs stay apart by what stood between them (C4 itself has no blank lines).
+    """
+    from corpus.cut_kernels import JAVASCRIPT, POLICY, c4_spans
+
+    texts = _one_array(texts)
+    offsets, data = _buffers(texts)
+    hits: list[int] = []
+    codes: list[int] = []
+    for row in pc.indices_nonzero(pc.match_substring_regex(texts, f"(?i:{_C4_PHRASES})")).to_numpy():
+        begin, end = int(offsets[row]), int(offsets[row + 1])
+        for found in _C4_PHRASES_BYTES.finditer(bytes(data[begin:end])):
+            hits.append(begin + found.start())
+            codes.append(JAVASCRIPT if found.end() - found.start() == len("javascript") else POLICY)
+    used = data[int(offsets[0]) : int(offsets[-1])]
+    room = int(np.count_nonzero(used == ord("\n")) + np.count_nonzero(used == ord("["))) + len(texts)
+    counts, starts, ends, reasons = (np.zeros(size, np.int64) for size in (len(texts), room, room, room))
+    number = c4_spans(
+        data, offsets, np.array(hits, np.int64), np.array(codes, np.int64), min_words, C4_MAX_WORD_CHARACTERS,
+        counts, starts, ends, reasons,
+    )  # fmt: skip
+    names = pa.array(C4_REASONS, pa.string()).take(pa.array(reasons[:number]))
+    return _span_lists(counts, starts[:number], ends[:number], names)
 
 
 def policy_lines(texts: pa.LargeStringArray | pa.ChunkedArray) -> pa.Array:
@@ -56,10 +114,13 @@ def policy_lines(texts: pa.LargeStringArray | pa.ChunkedArray) -> pa.Array:
             starts.append(start)
             ends.append(at)
             counts[row] += 1
-    return _span_lists(counts, starts, ends, "policy-line")
+    return _span_lists(counts, starts, ends, pa.repeat(pa.scalar("policy-line", pa.string()), len(starts)))
 
 
-def _span_lists(counts: npt.NDArray[np.int64], starts: list[int], ends: list[int], reason: str) -> pa.Array:
+Positions = Sequence[int] | npt.NDArray[np.int64]
+
+
+def _span_lists(counts: npt.NDArray[np.int64], starts: Positions, ends: Positions, reasons: pa.Array) -> pa.Array:
     """Spans without replacement, `counts[i]` of them for text i."""
     offsets = np.zeros(len(counts) + 1, np.int32)
     np.cumsum(counts, out=offsets[1:])
@@ -69,7 +130,7 @@ def _span_lists(counts: npt.NDArray[np.int64], starts: list[int], ends: list[int
             pa.array(starts, pa.int64()),
             pa.array(ends, pa.int64()),
             pa.repeat(pa.scalar("", pa.string()), len(starts)),
-            pa.repeat(pa.scalar(reason, pa.string()), len(starts)),
+            reasons,
         ],
         fields=fields,
     )

@@ -24,7 +24,7 @@ class Quality(Stage[QualityStageConfig]):
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         import pyarrow as pa
 
-        from corpus.cuts import policy_lines
+        from corpus.cuts import find_cuts
         from data_quality.features import FEATURE_SCHEMA, compute_features
 
         stem = unit.payload["stem"]
@@ -33,8 +33,8 @@ class Quality(Stage[QualityStageConfig]):
         texts = documents.column("text").combine_chunks()
         features = compute_features(texts, self.config.features)
         writer.parquet(f"features/{stem}", features.add_column(0, FEATURE_SCHEMA.field("id"), ids), FEATURE_SCHEMA)
-        if "policy-lines" in self.config.cuts.producers:
-            writer.parquet(f"cuts/{stem}", pa.table({"id": ids, "spans": policy_lines(texts)}), CUTS)
+        if self.config.cuts.producers:
+            writer.parquet(f"cuts/{stem}", pa.table({"id": ids, "spans": find_cuts(texts, self.config.cuts)}), CUTS)
         writer.count(read=len(ids), kept=len(ids))
 
 

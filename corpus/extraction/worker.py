@@ -120,7 +120,7 @@ def find_title(page: str) -> str | None:
 
 
 def send(stream: IO[bytes], message: Any, data: bytes = b"") -> None:
-    """Write a message, and bytes beside it, which are not copied. Both ends are the same interpreter: `marshal` fits."""
+    """Write a message, and bytes beside it, not copied. Both ends are the same interpreter: `marshal` fits."""
     head = marshal.dumps(message)
     stream.write(_LENGTHS.pack(len(head), len(data)) + head)
     stream.write(data)

@@ -69,7 +69,7 @@ class FileSource:
                 yield from self._members(kind, content, file, cursor)
             else:
                 selection = Selection(self.config, file.uri, cursor, resumable=self._format.resumable)
-                yield from self._format.records(content, selection)
+                yield from self._read(content, selection)
         cursor.sha256 = content.sha256
 
     def _members(self, kind: str, archive: Content, file: InputFile, cursor: Cursor) -> Iterator[Found]:
@@ -95,7 +95,13 @@ class FileSource:
                     cursor.record, cursor.offset = 1, -1
                     yield bad_record(0, "nested-archive", "an archive inside an archive: unpack the outer one first")
                 continue
-            yield from self._format.records(content, selection)
+            yield from self._read(content, selection)
+
+    def _read(self, content: Content, selection: Selection) -> Iterator[Found]:
+        """Records of a file or member, without those that were given before, as a tail that is lost may have been."""
+        start = selection.cursor.record
+        found = self._format.records(content, selection)
+        return found if not start else (record for record in found if record.record >= start)
 
     def _instead(self, member: Member) -> BadRecord | Skipped | None:
         """What a member gives that is not read; None for one that is."""

@@ -33,6 +33,7 @@ _END_RECORD = struct.Struct("<4s4H2LH")
 _LONGEST_COMMENT = 0xFFFF
 _ENCRYPTED, _SIZES_BEHIND, _LZMA_END_MARK, _UTF8 = 1, 1 << 3, 1 << 1, 1 << 11
 _PIECE = 1 << 16
+_FAR = 1 << 62
 
 
 class _Entry(NamedTuple):
@@ -94,7 +95,7 @@ def _places(raw: BinaryIO, table: _Table, length: int) -> Any:
         if isinstance(entry, _Entry):
             if len(places) >= 2 * MAX_MEMBERS:
                 return None
-            begin = min(max(0, entry.begin), length)
+            begin = min(entry.begin, length)
             places.extend((begin, begin + _MEMBER_HEADER.size + min(entry.packed, length)))
     return np.frombuffer(places, np.int64).reshape(-1, 2) if places else np.empty((0, 2), np.int64)
 
@@ -123,7 +124,8 @@ def _find_table(raw: BinaryIO, length: int) -> _Table | None:
 
 
 def _reads(raw: BinaryIO, begin: int, size: int) -> bytes:
-    raw.seek(begin)
+    """Bytes of a place that may lie beyond all files, as damage makes them."""
+    raw.seek(min(begin, _FAR))
     return raw.read(size)
 
 
@@ -173,7 +175,10 @@ def _entries(raw: BinaryIO, table: _Table) -> Iterator[_Entry | str]:
         rest = window.at(at + _ENTRY_HEADER.size, name_length + extra_length)
         packed, size, begin = _wide(rest[name_length:], packed, size, begin)
         name = _name(rest[:name_length], flags)
-        yield _Entry(name, flags, method, crc, packed, size, attributes, begin + table.shift)
+        moved = begin + table.shift
+        if table.shift and moved >= 0 and _reads(raw, moved, 4) == _MEMBER:
+            begin = moved  # else something was lost or put in behind this member
+        yield _Entry(name, flags, method, crc, packed, size, attributes, begin)
         following = at + _ENTRY_HEADER.size + name_length + extra_length + comment_length
         if following != table.end and window.at(following, 4) != _ENTRY:  # one of the lengths is damaged
             following = window.find(_ENTRY, at + _ENTRY_HEADER.size)
@@ -260,7 +265,7 @@ def _member(content: Content, raw: BinaryIO, entry: _Entry) -> Member:
         return Member(entry.name, problem=("unsupported-compression", message))
     if entry.method == 0 and entry.size < 0:
         return Member(entry.name, problem=("bad-archive", "without a table of contents its size is not known"))
-    header = _reads(raw, max(0, min(entry.begin, 1 << 62)), _MEMBER_HEADER.size)
+    header = _reads(raw, entry.begin, _MEMBER_HEADER.size)
     if header[:4] != _MEMBER or len(header) < _MEMBER_HEADER.size:
         return Member(entry.name, problem=("bad-archive", "no member begins where the table of contents says"))
     name_length, extra_length = _MEMBER_HEADER.unpack(header)[-2:]

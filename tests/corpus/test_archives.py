@@ -188,6 +188,37 @@ def test_a_zip_without_its_table_of_contents_is_read_member_by_member(tmp_path: 
     assert len(texts(read("text", tmp_path))) >= 10
 
 
+def test_a_zip_that_lost_or_won_bytes_gives_all_other_members(tmp_path: Path) -> None:
+    data = make_zip(FILES)
+    begins = [at for at in range(len(data)) if data.startswith(b"PK\x03\x04", at)]
+    all_but_one = [text.decode() for number, text in enumerate(FILES.values()) if number != 4]
+    for changed in (
+        data[: begins[4]] + data[begins[5] :],
+        data[: begins[4] + 40] + data[begins[4] + 60 :],
+        data[: begins[4] + 40] + b"?" * 50 + data[begins[4] + 40 :],
+    ):
+        (tmp_path / "a.zip").write_bytes(changed)
+        found = read("text", tmp_path)
+        assert texts(found) == all_but_one
+        assert kinds(found)[4] in ("bad-archive", "broken-stream")
+    (tmp_path / "a.zip").write_bytes(data[begins[2] :])
+    assert len(texts(read("text", tmp_path))) == 10
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "text"])
+def test_a_tail_that_is_lost_is_told_once_wherever_reading_stops(tmp_path: Path, kind: str) -> None:
+    lines = b'{"text": "one"}\n{"text": "two"}\n'
+    names = [f"{number}.{'jsonl' if kind == 'jsonl' else 'txt'}" for number in range(3)]
+    packed = gzip.compress(lines)
+    (tmp_path / "a.tar").write_bytes(make_tar({name: packed[:-3] for name in names}))
+    check_resuming(kind, tmp_path, split_by="line")
+    source = open_source(SourceConfig(name="s", kind=kind, path=str(tmp_path), split_by="line"))  # type: ignore[arg-type]
+    [file] = source.inventory()
+    cursor = Cursor()
+    assert kinds(list(source.records(file, cursor=cursor))) == ["", "", "broken-stream"] * 3
+    assert list(source.records(file, cursor=Cursor(cursor.member, cursor.record, cursor.offset))) == []
+
+
 class _Pipe(io.RawIOBase):
     def __init__(self) -> None:
         self.data = b""
