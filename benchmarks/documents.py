@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,9 +27,7 @@ def read_documents(data: str | None, number: int) -> pa.Table:
     from corpus.documents import read_unit
     from corpus.inventory import plan_units, take_inventory
 
-    as_found = NormaliseConfig(
-        fix_encoding=False, line_ends=False, control_characters=False, unicode_nfc=False, trailing_white_space=False
-    )
+    as_found = NormaliseConfig(**{step.name: False for step in fields(NormaliseConfig)})
     source = SourceConfig(name="data", kind="jsonl", path=os.path.abspath(data)) if data else None
     config = IngestConfig(sources=(source or SourceConfig(name="python-docs", kind="python-docs"),), normalise=as_found)
     inventory = take_inventory(config)

@@ -28,11 +28,12 @@ from corpus.sources import (
     SourceError,
     open_source,
 )
-from corpus.sources.base import bad_record
+from corpus.sources.base import EXCERPT_CHARACTERS, bad_record
 from storage.schemas import DOCUMENTS, ID_BYTES, ID_INDEX, LEDGER, QUARANTINE
 
 # Rows of a part: bounds what a part of very short documents costs in memory.
 _PART_ROWS = 500_000
+_HALF_KNOWN = 64  # longer than personal data is
 _RECORDS_BETWEEN_TELLING = 256
 # Python strings are handed to Arrow in slices of about this size, so that a part is never held twice.
 _SLICE_BYTES = 4 << 20
@@ -297,6 +298,8 @@ class _Part:
         row = bad._asdict()
         if self._redactor is not None:
             row["message"], row["excerpt"] = self._redactor.value(bad.message), self._redactor.value(bad.excerpt)
+            if len(bad.excerpt) >= EXCERPT_CHARACTERS:  # half an address at its end would not be known for one
+                row["excerpt"] = row["excerpt"][:-_HALF_KNOWN]
         self._quarantine.append({"source": self._source, "uri": uri, **row})
         self.counts.read += 1
         self.counts.quarantined[bad.error] += 1

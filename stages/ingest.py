@@ -98,6 +98,7 @@ class Ingest(Stage[IngestConfig]):
     def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
         from corpus.inventory import Span, plan_units
         from corpus.normalise import NORMALISE_VERSION
+        from corpus.redaction import REDACTION_VERSION
 
         spans = {
             (file[0], file[1]): [Span(*span) for span in spans]
@@ -107,7 +108,7 @@ class Ingest(Stage[IngestConfig]):
         sources = {source.name: source for source in self.config.sources}
         shared = {
             "normalise": {**canonical(self.config.normalise), "version": NORMALISE_VERSION},
-            "redact": canonical(self.config.redact),
+            "redact": {**canonical(self.config.redact), "version": REDACTION_VERSION},
             "part_bytes": self.config.part_bytes,
             "max_record_bytes": self.config.max_record_bytes,
             "checksums": self.config.checksums,

@@ -298,3 +298,14 @@ def test_real_prose_loses_phone_numbers_and_addresses_only(shared_data: Path) ->
             assert ALL.text(archive.read(member).decode("latin-1"))[1] == {}
     plays = gzip.decompress((shared_data / "text" / "tinyshakespeare.txt.gz").read_bytes()).decode()
     assert ALL.text(plays) == (plays, {})
+
+
+def test_an_excerpt_that_ends_within_an_address_does_not_keep_its_half(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("no json " + "x " * 90 + "ann.example@example.org and more")
+    source = SourceConfig(name="s", kind="jsonl", path=str(tmp_path))
+    config = IngestConfig(sources=(source,), redact=RedactConfig(kinds=("email",)))
+    [unit] = plan_units(take_inventory(config), config)
+    [batch] = read_unit(config, unit)
+    [excerpt] = batch.quarantine["excerpt"].to_pylist()
+    assert excerpt.startswith("no json x x")
+    assert "ann" not in excerpt
