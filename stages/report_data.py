@@ -291,12 +291,14 @@ def _files(ingest: Output) -> list[Row]:
         return []
     ledger = pl.from_arrow(ingest.read("about/ledger"))
     assert isinstance(ledger, pl.DataFrame)
+    # Rows of files that are gone have the counts of an earlier generation.
+    there = pl.col("status").is_in(["read", "adopted"])
     return list(
         ledger.group_by("source", maintain_order=True)
         .agg(
-            pl.len().cast(pl.Int64).alias("files"),
-            pl.col("bytes", "records", "written", "quarantined").sum(),
-            (pl.col("status") == "tombstone").sum().cast(pl.Int64).alias("tombstones"),
+            there.sum().cast(pl.Int64).alias("files"),
+            pl.col("bytes", "records", "written", "quarantined").filter(there).sum(),
+            (~there).sum().cast(pl.Int64).alias("tombstones"),
         )
         .to_dicts()
     )
