@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from corpus.sources.members import Member, Names, safe_name
 from corpus.sources.streams import SUFFIXES, Content
 from corpus.sources.tar_members import BLOCK, is_header, tar_members
-from corpus.sources.zip_members import zip_members
+from corpus.sources.zip_members import MAX_ZIP_MEMBERS, zip_members
 
-__all__ = ["PATTERNS", "Member", "archive_kind", "members"]
+__all__ = ["MAX_ZIP_MEMBERS", "PATTERNS", "Member", "archive_kind", "members"]
 
 PATTERNS = ("*.zip", "*.tgz", *(f"*.tar{suffix}" for suffix in SUFFIXES))
 """Usual names of archives; what is one is found by its content."""

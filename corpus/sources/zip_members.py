@@ -21,7 +21,7 @@ from corpus.sources.compression import MOST, XZ_MEMORY, ZstdDecoder, feed
 from corpus.sources.members import Member, trouble
 from corpus.sources.streams import Content
 
-MAX_MEMBERS = 1_000_000
+MAX_ZIP_MEMBERS = 1_000_000
 """More are not read: where members lie is held in memory, to see that none lies over another."""
 
 _MEMBER = b"PK\x03\x04"
@@ -33,7 +33,7 @@ _END_RECORD = struct.Struct("<4s4H2LH")
 _LONGEST_COMMENT = 0xFFFF
 _ENCRYPTED, _SIZES_BEHIND, _LZMA_END_MARK, _UTF8 = 1, 1 << 3, 1 << 1, 1 << 11
 _PIECE = 1 << 16
-_FAR = 1 << 62
+_NOWHERE = 1 << 62
 
 
 class _Entry(NamedTuple):
@@ -63,19 +63,19 @@ def zip_members(content: Content) -> Iterator[Member]:
         if raw is None:
             yield trouble("broken-stream", f"{content.broken}; all of the archive is lost")
             return
-        length = raw.seek(0, io.SEEK_END)
-        table = _find_table(raw, length)
+        file = _File(raw)
+        table = _find_table(file)
         if table is None:
-            yield from (_member(content, raw, entry) for entry in _walk(raw, length) if not _is_folder(entry))
+            yield from (_member(content, file, entry) for entry in _walk(file) if not _is_folder(entry))
             yield trouble("bad-archive", "the table of contents is missing: the archive is cut off or damaged")
             return
-        places = _places(raw, table, length)
+        places = _places(file, table)
         if places is None:
-            yield trouble("too-many-members", f"the archive has more than {MAX_MEMBERS:,} members: unpack it first")
+            yield trouble("too-many-members", f"the archive has more than {MAX_ZIP_MEMBERS:,} members: unpack it first")
             return
-        refused = _overlapping(raw, places)
+        refused = _overlapping(file, places)
         number = 0
-        for entry in _entries(raw, table):
+        for entry in _entries(file, table):
             if isinstance(entry, str):
                 yield trouble("bad-archive", entry)
                 continue
@@ -84,25 +84,25 @@ def zip_members(content: Content) -> Iterator[Member]:
             elif number in refused:
                 yield Member(entry.name, problem=("bad-archive", "the member lies over the next one"))
             else:
-                yield _member(content, raw, entry)
+                yield _member(content, file, entry)
             number += 1
 
 
-def _places(raw: BinaryIO, table: _Table, length: int) -> Any:
+def _places(file: _File, table: _Table) -> Any:
     """Where members begin and end at least, a row each; None if there are too many."""
     places = array("q")
-    for entry in _entries(raw, table):
+    for entry in _entries(file, table):
         if isinstance(entry, _Entry):
-            if len(places) >= 2 * MAX_MEMBERS:
+            if len(places) >= 2 * MAX_ZIP_MEMBERS:
                 return None
-            begin = min(entry.begin, length)
-            places.extend((begin, begin + _MEMBER_HEADER.size + min(entry.packed, length)))
+            begin = min(entry.begin, file.length)
+            places.extend((begin, begin + _MEMBER_HEADER.size + min(entry.packed, file.length)))
     return np.frombuffer(places, np.int64).reshape(-1, 2) if places else np.empty((0, 2), np.int64)
 
 
-def _find_table(raw: BinaryIO, length: int) -> _Table | None:
-    raw.seek(max(0, length - _END_RECORD.size - _LONGEST_COMMENT))
-    tail = raw.read()
+def _find_table(file: _File) -> _Table | None:
+    length = file.length
+    tail = file.read(max(0, length - _END_RECORD.size - _LONGEST_COMMENT), length)
     at = len(tail)
     while (at := tail.rfind(_END, 0, at)) >= 0:
         if len(tail) - at < _END_RECORD.size:
@@ -112,28 +112,37 @@ def _find_table(raw: BinaryIO, length: int) -> _Table | None:
         if at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07":  # zip64: the record before says more
             (place,) = struct.unpack_from("<Q", tail, at - 12)
             for found in (place, end - 20 - 56):
-                record = _reads(raw, min(max(0, found), length), 56)
+                record = file.read(found, 56)
                 if record[:4] == b"PK\x06\x06" and len(record) == 56:
                     size, offset = struct.unpack_from("<QQ", record, 40)
                     end = found
                     break
         for begin, shift in ((end - size, end - size - offset), (offset, 0)):
-            if 0 <= begin <= end and (begin == end or _reads(raw, begin, 4) == _ENTRY):
+            if 0 <= begin <= end and (begin == end or file.read(begin, 4) == _ENTRY):
                 return _Table(begin, end, shift)
     return None
 
 
-def _reads(raw: BinaryIO, begin: int, size: int) -> bytes:
-    """Bytes of a place that may lie beyond all files, as damage makes them."""
-    raw.seek(min(begin, _FAR))
-    return raw.read(size)
+class _File:
+    """An archive that is read here and there; damage leads to places that no file has."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self.length = raw.seek(0, io.SEEK_END)
+
+    def read(self, begin: int, size: int) -> bytes:
+        """Up to `size` bytes from a place on, none where there is no such place."""
+        if not 0 <= begin < self.length:
+            return b""
+        self._raw.seek(begin)
+        return self._raw.read(size)
 
 
 class _Window:
     """Bytes of a file by their place, read ahead."""
 
-    def __init__(self, raw: BinaryIO, end: int) -> None:
-        self._raw = raw
+    def __init__(self, file: _File, end: int) -> None:
+        self._file = file
         self._end = end
         self._data = b""
         self._begin = 0
@@ -142,7 +151,7 @@ class _Window:
         """`size` bytes, fewer at the end."""
         size = max(0, min(size, self._end - begin))
         if not (self._begin <= begin and begin + size <= self._begin + len(self._data)):
-            self._data, self._begin = _reads(self._raw, begin, max(size, min(_PIECE, self._end - begin))), begin
+            self._data, self._begin = self._file.read(begin, max(size, min(_PIECE, self._end - begin))), begin
         return self._data[begin - self._begin : begin - self._begin + size]
 
     def find(self, what: bytes, begin: int) -> int:
@@ -158,9 +167,9 @@ class _Window:
         return self._end
 
 
-def _entries(raw: BinaryIO, table: _Table) -> Iterator[_Entry | str]:
+def _entries(file: _File, table: _Table) -> Iterator[_Entry | str]:
     """What the table of contents holds; a string for a stretch of it that is damaged."""
-    window = _Window(raw, table.end)
+    window = _Window(file, table.end)
     at = table.begin
     while at < table.end:
         data = window.at(at, _ENTRY_HEADER.size)
@@ -175,9 +184,8 @@ def _entries(raw: BinaryIO, table: _Table) -> Iterator[_Entry | str]:
         rest = window.at(at + _ENTRY_HEADER.size, name_length + extra_length)
         packed, size, begin = _wide(rest[name_length:], packed, size, begin)
         name = _name(rest[:name_length], flags)
-        moved = begin + table.shift
-        if table.shift and moved >= 0 and _reads(raw, moved, 4) == _MEMBER:
-            begin = moved  # else something was lost or put in behind this member
+        if table.shift:
+            begin = _moved(file, begin, table.shift, rest[:name_length])
         yield _Entry(name, flags, method, crc, packed, size, attributes, begin)
         following = at + _ENTRY_HEADER.size + name_length + extra_length + comment_length
         if following != table.end and window.at(following, 4) != _ENTRY:  # one of the lengths is damaged
@@ -185,9 +193,20 @@ def _entries(raw: BinaryIO, table: _Table) -> Iterator[_Entry | str]:
         at = following
 
 
-def _walk(raw: BinaryIO, length: int) -> Iterator[_Entry]:
+def _moved(file: _File, begin: int, shift: int, name: bytes) -> int:
+    """Where a member begins, if something stands before the archive, or something was lost or put in further on."""
+    for place in (begin + shift, begin):
+        if place >= 0:
+            header = file.read(place, _MEMBER_HEADER.size + len(name))
+            if header[:4] == _MEMBER and header[_MEMBER_HEADER.size :] == name:
+                return place
+    return _NOWHERE  # another member may stand where it should
+
+
+def _walk(file: _File) -> Iterator[_Entry]:
     """What the headers before members say, one member after the other."""
-    window = _Window(raw, length)
+    length = file.length
+    window = _Window(file, length)
     at = 0
     while (at := window.find(_MEMBER, at)) < length:
         data = window.at(at, _MEMBER_HEADER.size)
@@ -239,7 +258,7 @@ def _is_folder(entry: _Entry) -> bool:
     return entry.name.endswith(("/", "\\")) and not entry.size
 
 
-def _overlapping(raw: BinaryIO, places: Any) -> set[int]:
+def _overlapping(file: _File, places: Any) -> set[int]:
     """Numbers of members that reach into the one that begins next: archives that inflate to many times their size.
 
     Entries that point to no member at all are left out of it, so that a damaged one does not cost its neighbour.
@@ -250,11 +269,11 @@ def _overlapping(raw: BinaryIO, places: Any) -> set[int]:
         return order[:-1][places[order[:-1], 1] > places[order[1:], 0]]
 
     if len(reaching(order)):
-        order = order[[_reads(raw, int(places[number, 0]), 4) == _MEMBER for number in order]]
+        order = order[[file.read(int(places[number, 0]), 4) == _MEMBER for number in order]]
     return set(reaching(order).tolist())
 
 
-def _member(content: Content, raw: BinaryIO, entry: _Entry) -> Member:
+def _member(content: Content, file: _File, entry: _Entry) -> Member:
     if stat.S_IFMT(entry.attributes >> 16) not in (0, stat.S_IFREG):
         return Member(entry.name, special=True)
     if entry.flags & _ENCRYPTED:
@@ -265,20 +284,20 @@ def _member(content: Content, raw: BinaryIO, entry: _Entry) -> Member:
         return Member(entry.name, problem=("unsupported-compression", message))
     if entry.method == 0 and entry.size < 0:
         return Member(entry.name, problem=("bad-archive", "without a table of contents its size is not known"))
-    header = _reads(raw, entry.begin, _MEMBER_HEADER.size)
+    header = file.read(entry.begin, _MEMBER_HEADER.size)
     if header[:4] != _MEMBER or len(header) < _MEMBER_HEADER.size:
         return Member(entry.name, problem=("bad-archive", "no member begins where the table of contents says"))
     name_length, extra_length = _MEMBER_HEADER.unpack(header)[-2:]
     begin = entry.begin + _MEMBER_HEADER.size + name_length + extra_length
-    return Member(entry.name, cast(BinaryIO, _ZipMember(content, raw, entry, begin)))
+    return Member(entry.name, cast(BinaryIO, _ZipMember(content, file, entry, begin)))
 
 
 class _ZipMember(io.RawIOBase):
     """Bytes of a member: what is damaged ends it, with the reason in `broken`; faults of the disk are raised."""
 
-    def __init__(self, content: Content, raw: BinaryIO, entry: _Entry, begin: int) -> None:
+    def __init__(self, content: Content, file: _File, entry: _Entry, begin: int) -> None:
         self._content = content
-        self._raw = raw
+        self._file = file
         self._entry = entry
         self._begin = begin
         self._tells = not content.packed
@@ -304,8 +323,7 @@ class _ZipMember(io.RawIOBase):
         entry = self._entry
         name, make = _METHODS[entry.method]
         given, crc, left, decoder = 0, 0, entry.packed, None
-        self._raw.seek(self._begin)
-        while left and (data := self._raw.read(min(_PIECE, left))):
+        while left and (data := self._file.read(self._begin + entry.packed - left, min(_PIECE, left))):
             left -= len(data)
             if self._tells:
                 self._content.position = self._begin + entry.packed - left
