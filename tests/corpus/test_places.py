@@ -510,7 +510,10 @@ def test_a_source_on_s3_is_read_through_faults_as_if_there_were_none(
         client.put_object(Bucket=name, Key=f"in/{key}", Body=data)
     s3_faults.silence_seconds = 0.8
     s3_faults.share = 0.35
-    assert both_kinds(f"s3://{name}/in") == truth
+    for _ in range(10):  # which requests are met, and so how many faults there are, depends on their order
+        assert both_kinds(f"s3://{name}/in") == truth
+        if sum(s3_faults.done.values()) >= 8:
+            break
     assert sum(s3_faults.done.values()) >= 8
     assert len(s3_faults.done) >= 5
 
