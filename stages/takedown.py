@@ -125,10 +125,10 @@ def _ingests(store: Store) -> list[Output]:
 
 def _look_up(output: Output, kind: str, query: str) -> list[tuple[Takedown, str, int]]:
     """Entries with the part (stem) and row that hold the document; for whole files and sources, of each document."""
+    ledger = output.read("about/ledger").to_pylist()
     if kind == "id":
         places = explain.find_id(output, bytes.fromhex(query))
-        return [(_entry(output, stem, row), stem, row) for stem, row in places]
-    ledger = output.read("about/ledger").to_pylist()
+        return [(_entry(output, ledger, stem, row), stem, row) for stem, row in places]
     if kind == "source":
         units = {row["unit"] for row in ledger if row["source"] == query and row["unit"]}
         entry = Takedown(source=query, uri="")
@@ -139,7 +139,7 @@ def _look_up(output: Output, kind: str, query: str) -> list[tuple[Takedown, str,
             held = explain.find_record(output, uri, int(number))
         except StageError:
             return []
-        return [(_entry(output, stem, row), stem, row) for sort, stem, row in held if sort == "documents"]
+        return [(_entry(output, ledger, stem, row), stem, row) for sort, stem, row in held if sort == "documents"]
     source, colon, bare = query.partition(":")
     named = [row for row in ledger if row["uri"] == query or (colon and (row["source"], row["uri"]) == (source, bare))]
     found: list[tuple[Takedown, str, int]] = []
@@ -150,10 +150,10 @@ def _look_up(output: Output, kind: str, query: str) -> list[tuple[Takedown, str,
     return found
 
 
-def _entry(output: Output, stem: str, row: int) -> Takedown:
+def _entry(output: Output, ledger: list[dict[str, Any]], stem: str, row: int) -> Takedown:
     found = output.read(f"documents/{stem}", ["id", "source", "uri", "record"]).slice(row, 1).to_pylist()[0]
     uri, record = found["uri"], found["record"]
-    for file in output.read("about/ledger").to_pylist():
+    for file in ledger:
         if file["status"] == "adopted" and explain.is_of_unit(stem, file["unit"]):
             uri, record = file["uri"], row  # its documents name the files they were first read from
     return Takedown(source=found["source"], uri=uri, record=record, id=found["id"].hex())
@@ -198,8 +198,7 @@ def _shards(store: Store, ingest: Output, places: set[tuple[str, int]], outputs:
             output = Output.open(store, folder)
             inputs = {value["digest"] for value in output.manifest["inputs"].values()}
             if stage in ("export-corpus", "tokenize"):
-                held = [part.path for part in output.parts() if _holds(output, part, ids)]
-                if ingest.digest in inputs and held:
+                if ingest.digest in inputs and (held := [p.path for p in output.parts() if _holds(output, p, ids)]):
                     found += held
                     reached.add(output.digest)
             elif inputs & (reached if stage in ("decontaminate", "report") else reached - {ingest.digest}):

@@ -63,6 +63,11 @@ _TAG = re.compile(rb"</?[a-zA-Z][^<>]{0,9999}>")
 _CHARSET_PARAMETER = re.compile(r"""charset\s*=\s*["']?\s*([\w.:+-]+)""", re.IGNORECASE)
 
 
+def find_mark(data: bytes) -> tuple[bytes, str]:
+    """The byte order mark that bytes begin with, and the encoding it stands for; both empty where there is none."""
+    return next(((mark, name) for mark, name in _MARKS if data.startswith(mark)), (b"", ""))
+
+
 def decode_text(
     data: bytes, *, declared: str | None = None, html: bool = False, encoding: str = "detect"
 ) -> tuple[str, str]:
@@ -91,10 +96,10 @@ def decode_text(
     if encoding != "detect":
         codec = find_codec(encoding)
         return data.decode(codec).removeprefix("\ufeff"), codec
-    for mark, name in _MARKS:
-        if data.startswith(mark):
-            data = data[len(mark) :]
-            return _first_that_fits(data, itertools.chain([name], _candidates(data, declared, html)))
+    mark, marked = find_mark(data)
+    if mark:
+        data = data[len(mark) :]
+        return _first_that_fits(data, itertools.chain([marked], _candidates(data, declared, html)))
     # Text in UTF-16 or UTF-32 is full of NULs, so that it may be ASCII, byte by byte.
     if data.count(0) * 20 <= len(data):
         try:

@@ -7,18 +7,10 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from corpus.config import SourceConfig
-from corpus.extraction.encodings import decode_text, find_codec
+from corpus.extraction.encodings import decode_text, find_codec, find_mark
 from corpus.sources.base import BadRecord, bad_record
 
 _HEAD_BYTES = 1 << 16
-# UTF-32's mark begins with UTF-16's, so it is looked for first.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 # The mark is taken off here, so that these mean what they mean without one.
 _WITHOUT_MARK = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 
@@ -74,7 +66,7 @@ def open_encoded(content: Iterable[bytes], encoding: str, at_start: bool = True)
         head += chunk
         if len(head) >= _HEAD_BYTES:
             break
-    mark, codec = next(((mark, name) for mark, name in _MARKS if head.startswith(mark)), (b"", ""))
+    mark, codec = find_mark(head)
     if encoding == "detect" and not codec:
         sample = head[:_HEAD_BYTES]
         if len(head) > _HEAD_BYTES and b"\0" not in sample:  # a character may be cut at its end

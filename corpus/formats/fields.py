@@ -31,19 +31,16 @@ class ObjectReader:
             return wrong_text(number, self._text_field, None if text is ABSENT else text, data)
         if not text or text.isspace():
             return bad_record(number, "empty-text", f"field {self._text_field!r} is empty", data)
-        url = date = meta = None
-        # Nearly all addresses and dates are strings, or not there.
-        if self._url is not None and (url := self._url(value)) is ABSENT:
-            url = None
-        elif not (type(url) is str and url):
-            url = plain_string(url)
-        if self._date is not None and (date := self._date(value)) is ABSENT:
-            date = None
-        elif not (type(date) is str and date):
-            date = plain_string(date)
+        meta = None
         if self._meta:
             meta = {name: found for name, get in self._meta if (found := get(value)) is not ABSENT}
-        return Record(number, text, url, date, meta or None)
+        return Record(
+            number,
+            text,
+            plain_string(self._url(value)) if self._url else None,
+            plain_string(self._date(value)) if self._date else None,
+            meta or None,
+        )
 
 
 def wrong_text(number: int, name: str, value: Any, data: bytes | str) -> BadRecord:

@@ -74,12 +74,9 @@ class JsonLines:
         return bad_record(number, "too-long", message, line.head)
 
     def _record(self, number: int, line: bytes) -> Record | BadRecord:
-        try:
-            value = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            value = parse_json(number, line)
-            if type(value) is BadRecord:
-                return value
+        value = parse_json(number, line)
+        if type(value) is BadRecord:
+            return value
         if type(value) is not dict:
             message = f"one JSON object a line is expected, this line is a {type(value).__name__}"
             return bad_record(number, "not-an-object", message, line)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from corpus.config import SourceConfig
-from corpus.sources.base import InputFile, SourceError, hash64
+from corpus.sources.base import InputFile, SourceError, hash64, sha256_of
 from corpus.sources.remote import connect, etag, full_name, list_remote, look, names_in, protocols_of
 from corpus.sources.remote_reading import RemoteReader
 from corpus.sources.streams import SUFFIXES
@@ -121,11 +121,12 @@ def _local_root(path: str) -> Root:
     return Root(None, folder, "/".join(steps[wild[0] :]))
 
 
-def list_files(config: SourceConfig, endings: tuple[str, ...]) -> list[InputFile]:
+def list_files(config: SourceConfig, endings: tuple[str, ...], root: Root | None = None) -> list[InputFile]:
     """The input files of a source, sorted by uri, after `include`, `exclude` and `max_bytes`.
 
     Hidden files and folders (a leading dot) are passed over. `endings` are the format's usual patterns; they count
-    only where neither `include` nor the path itself says which files are meant.
+    only where neither `include` nor the path itself says which files are meant. `root` is that of the path, if it has
+    been looked for already.
 
     Raises
     ------
@@ -135,7 +136,7 @@ def list_files(config: SourceConfig, endings: tuple[str, ...]) -> list[InputFile
     OSError
         If a place cannot be listed now.
     """
-    root = find_root(config.path)
+    root = root or find_root(config.path)
     named = matcher([root.pattern]) if root.pattern else None
     wanted = matcher(config.include) if config.include else (None if root.pattern else matcher(endings))
     unwanted = matcher(config.exclude)
@@ -295,6 +296,16 @@ def open_input(root: Root, file: InputFile) -> BinaryIO:
         stream.close()
         raise
     return stream
+
+
+def checksum(root: Root, file: InputFile) -> str | None:
+    """ "sha256:hex" of an input file as it lies there, by reading it; None if it cannot be opened."""
+    try:
+        raw = open_input(root, file)
+    except CANNOT_OPEN:
+        return None
+    with raw:
+        return sha256_of(raw)
 
 
 def _refuse_changed(file: InputFile, size: int | None, marks: frozenset[str]) -> None:

@@ -15,6 +15,7 @@ import re
 import sysconfig
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 
 from corpus.config import SourceConfig
@@ -28,9 +29,8 @@ from corpus.sources.base import (
     Selection,
     SourceError,
     bad_record,
-    sha256_of,
 )
-from corpus.sources.files import CANNOT_OPEN, Root, finish_listing, local_listing, matcher, open_input
+from corpus.sources.files import CANNOT_OPEN, Root, checksum, finish_listing, local_listing, matcher, open_input
 from corpus.sources.streams import Content
 
 _PRUNE = frozenset({"__pycache__", "test", "tests", "idle_test", "site-packages", "dist-packages", "node_modules"})
@@ -108,18 +108,12 @@ class PythonDocs:
 
     def checksum(self, file: InputFile) -> str | None:
         """ "sha256:hex" of a file, by reading it; None if it cannot be opened."""
-        root, located = self._locate(file)
-        try:
-            raw = open_input(root, located)
-        except CANNOT_OPEN:
-            return None
-        with raw:
-            return sha256_of(raw)
+        return checksum(*self._locate(file))
 
     def _locate(self, file: InputFile) -> tuple[Root, InputFile]:
         prefix = next(prefix for prefix in self._roots if file.uri.startswith(prefix))
         path = file.uri.removeprefix(prefix)
-        return Root(None, self._roots[prefix]), InputFile(file.source, path, file.bytes, file.etag)
+        return Root(None, self._roots[prefix]), replace(file, uri=path)
 
     def _read(self, file: InputFile) -> Iterator[Record | BadRecord]:
         root, located = self._locate(file)

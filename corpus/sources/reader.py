@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from corpus.config import SourceConfig
 from corpus.sources.archives import PATTERNS, Member, archive_kind, members
-from corpus.sources.base import BadRecord, Cursor, Found, InputFile, Selection, Skipped, bad_record, sha256_of
-from corpus.sources.files import CANNOT_OPEN, find_root, list_files, matcher, open_input
+from corpus.sources.base import BadRecord, Cursor, Found, InputFile, Selection, Skipped, bad_record
+from corpus.sources.files import CANNOT_OPEN, checksum, find_root, list_files, matcher, open_input
 from corpus.sources.streams import SUFFIXES, Content
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class FileSource:
 
     def inventory(self) -> list[InputFile]:
         """All files, sorted by uri."""
-        return list_files(self.config, (*self._patterns, *PATTERNS))
+        return list_files(self.config, (*self._patterns, *PATTERNS), self._root)
 
     @contextlib.contextmanager
     def open(self, file: InputFile) -> Iterator[BinaryIO | None]:
@@ -48,8 +48,7 @@ class FileSource:
 
     def checksum(self, file: InputFile) -> str | None:
         """ "sha256:hex" of a file as it lies there, by reading it; None if it cannot be opened."""
-        with self.open(file) as raw:
-            return None if raw is None else sha256_of(raw)
+        return checksum(self._root, file)
 
     def records(self, file: InputFile, *, start: int = 0, cursor: Cursor | None = None) -> Iterator[Found]:
         """Every record of a file, or of the members of an archive."""
