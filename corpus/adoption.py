@@ -12,48 +12,31 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from corpus.config import IngestConfig
+from corpus.documents import ledger_row
 from corpus.inventory import IngestUnit
 from corpus.sources import open_source
 from corpus.sources.reader import FileSource
+from storage.manifests import Counts
 from storage.schemas import DOCUMENTS, ID_BYTES
 
 _BATCH_ROWS = 1024
 
 
-def find_adoptable(config: IngestConfig, unit: IngestUnit) -> tuple[Path, int] | None:
-    """The local file and the number of documents of a unit that can be taken as it is; None if it must be read."""
+def adopt(config: IngestConfig, unit: IngestUnit) -> tuple[Path, dict[str, Any]] | None:
+    """The local file of a unit that can be taken as it is, and its line in the ledger; None if it must be read."""
     source_config = next(source for source in config.sources if source.name == unit.source)
     if not source_config.adopt or len(unit.files) != 1 or unit.span is not None or config.redact.kinds:
         return None
-    if any((down.source, down.uri) == (unit.source, unit.files[0].uri) or down.id for down in config.takedown):
+    [file] = unit.files
+    if any((down.source, down.uri) == (unit.source, file.uri) or down.id for down in config.takedown):
         return None  # every text must be looked at
     source = open_source(source_config)
-    path = source.local_path(unit.files[0]) if isinstance(source, FileSource) else None
-    if path is None:
+    path = source.local_path(file) if isinstance(source, FileSource) else None
+    rows = adoptable(path, unit.source, config.part_bytes) if path is not None else None
+    if path is None or rows is None:
         return None
-    rows = adoptable(path, unit.source, config.part_bytes)
-    return (path, rows) if rows is not None else None
-
-
-def adopted_row(config: IngestConfig, unit: IngestUnit, rows: int) -> dict[str, Any]:
-    """The ledger's line of an adopted file."""
-    [file] = unit.files
-    source = open_source(next(source for source in config.sources if source.name == unit.source))
-    return {
-        "source": file.source,
-        "uri": file.uri,
-        "bytes": file.bytes,
-        "etag": file.etag,
-        "sha256": source.checksum(file) if config.checksums else None,
-        "records": rows,
-        "written": rows,
-        "duplicates": 0,
-        "skipped": 0,
-        "quarantined": 0,
-        "reasons": "{}",
-        "status": "adopted",
-        "unit": unit.stem,
-    }
+    checksum = source.checksum(file) if config.checksums else None
+    return path, ledger_row(file, Counts(rows, rows), checksum, "adopted")
 
 
 def adoptable(file: Path, source: str, part_bytes: int) -> int | None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from corpus.sources import (
     DEFAULT_MAX_RECORD_BYTES,
     BadRecord,
     Cursor,
+    Found,
     InputFile,
     Record,
     Skipped,
@@ -29,6 +30,7 @@ from corpus.sources import (
     open_source,
 )
 from corpus.sources.base import EXCERPT_CHARACTERS, bad_record
+from storage.manifests import Counts
 from storage.schemas import DOCUMENTS, ID_BYTES, ID_INDEX, LEDGER, QUARANTINE
 
 # Rows of a part: bounds what a part of very short documents costs in memory.
@@ -39,19 +41,9 @@ _RECORDS_BETWEEN_TELLING = 256
 _SLICE_BYTES = 4 << 20
 
 
-@dataclass
-class Counts:
-    """What became of the records that were read: `read = kept + sum(skipped) + sum(quarantined)`."""
-
-    read: int = 0
-    kept: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    quarantined: Counter[str] = field(default_factory=Counter)
-
-
 @dataclass(frozen=True)
 class Position:
-    """Where in a unit the next part begins: a file, a place in it, and what was read of that file so far."""
+    """Where in a unit the next part begins: a file, a place in it, and the counts of that file so far, for JSON."""
 
     file: int = 0
     member: str = ""
@@ -75,7 +67,7 @@ class DocumentBatch:
     ledger
         Schema `LEDGER`: one row for every file that ends in this part, with the totals of the whole file.
     counts
-        Records of this part.
+        Records of this part; what is dropped was skipped, being by its kind no document.
     normalised
         Repair, or kind of redaction -> documents of this part that it changed.
     next
@@ -140,18 +132,18 @@ def read_all(source: SourceConfig, normalise: NormaliseConfig) -> pa.Table:
         If there are no files, or none of their records can be read.
     """
     reader = open_source(source, max_record_bytes=DEFAULT_MAX_RECORD_BYTES)
-    tables, read, kept = [], 0, 0
-    quarantined: Counter[str] = Counter()
+    tables, counts = [], Counts()
     config = IngestConfig(sources=(source,), normalise=normalise)
     for batch in _UnitReader(config, reader, reader.inventory()).parts(Position()):
         tables.append(batch.documents)
-        read += batch.counts.read
-        kept += batch.counts.kept
-        quarantined.update(batch.counts.quarantined)
-    if not kept:
-        raise SourceError(f"source {source.name!r}: none of its {read} records could be read {dict(quarantined)}")
-    counts = orjson.dumps({"read": read, "kept": kept, "quarantined": dict(sorted(quarantined.items()))})
-    return pa.concat_tables(tables).replace_schema_metadata({"counts": counts})
+        counts.add(batch.counts)
+    if not counts.kept:
+        raise SourceError(
+            f"source {source.name!r}: none of its {counts.read} records could be read {counts.quarantined}"
+        )
+    quarantined = dict(sorted(counts.quarantined.items()))
+    described = orjson.dumps({"read": counts.read, "kept": counts.kept, "quarantined": quarantined})
+    return pa.concat_tables(tables).replace_schema_metadata({"counts": described})
 
 
 class _UnitReader:
@@ -174,12 +166,12 @@ class _UnitReader:
         begin = 0 if self._span is None else self._span.begin
         size_before = sum(file.bytes for file in self._files[: start.file])
         for number in range(start.file, len(self._files)):
-            file, totals = self._files[number], _FileTotals()
+            file, totals = self._files[number], Counts()
             cursor = Cursor()
             if self._span is not None:
                 cursor = Cursor(record=self._span.record, offset=self._span.begin, stop=self._span.end)
             if number == start.file and start.totals:
-                totals = _FileTotals(**start.totals)
+                totals = Counts.from_json(start.totals, f"position in {file.uri}")
                 cursor = Cursor(start.member, start.record, start.offset, cursor.stop)
             place = (cursor.member, cursor.record, cursor.offset)
             for found in self._source.records(file, cursor=cursor):
@@ -187,24 +179,20 @@ class _UnitReader:
                 document = self._as_document(uri, found) if type(found) is Record else found
                 size = len(document.data) if type(document) is _Document else 0
                 if part.is_full(size, part_bytes):
-                    yield part.finish(Position(number, *place, totals=asdict(totals)))
+                    yield part.finish(Position(number, *place, totals=totals.as_dict()))
                     part = self._new_part()
                 if type(document) is _Document:
                     part.add(uri, document)
-                    totals.written += 1
-                elif type(document) is Skipped:
-                    part.skip(document)
-                    totals.skipped[document.reason] = totals.skipped.get(document.reason, 0) + 1
                 elif type(document) is BadRecord:
                     part.put_aside(uri, document)
-                    totals.quarantined[document.error] = totals.quarantined.get(document.error, 0) + 1
+                _count(document, part.counts)
+                _count(document, totals)
                 place = (cursor.member, cursor.record, cursor.offset)
-                totals.records += 1
-                if not totals.records % _RECORDS_BETWEEN_TELLING:
+                if not totals.read % _RECORDS_BETWEEN_TELLING:
                     advanced(size_before + max(0, cursor.tell() - begin))
             size_before += file.bytes
             advanced(size_before)
-            part.close_file(file, totals, self._checksum(file, cursor))
+            part.ledger.append(ledger_row(file, totals, self._checksum(file, cursor)))
         if part.counts.read or part.ledger or start == Position():
             yield part.finish(Position(len(self._files), done=True))
 
@@ -237,20 +225,38 @@ class _UnitReader:
         return _Document(found, data, steps)
 
 
-@dataclass
-class _FileTotals:
-    """What has been read of one file, over all parts of this unit."""
-
-    records: int = 0
-    written: int = 0
-    skipped: dict[str, int] = field(default_factory=dict)
-    quarantined: dict[str, int] = field(default_factory=dict)
-
-
 class _Document(NamedTuple):
     record: Record
     data: bytes
     steps: tuple[str, ...]
+
+
+def _count(document: _Document | Found, counts: Counts) -> None:
+    counts.read += 1
+    if type(document) is _Document:
+        counts.kept += 1
+    elif type(document) is Skipped:
+        counts.dropped[document.reason] = counts.dropped.get(document.reason, 0) + 1
+    elif type(document) is BadRecord:
+        counts.quarantined[document.error] = counts.quarantined.get(document.error, 0) + 1
+
+
+def ledger_row(file: InputFile, counts: Counts, checksum: str | None, status: str = "read") -> dict[str, Any]:
+    """The line of a file in the ledger (schema `LEDGER`); duplicates are not known yet."""
+    return {
+        "source": file.source,
+        "uri": file.uri,
+        "bytes": file.bytes,
+        "etag": file.etag,
+        "sha256": checksum,
+        "records": counts.read,
+        "written": counts.kept,
+        "duplicates": 0,
+        "skipped": sum(counts.dropped.values()),
+        "quarantined": sum(counts.quarantined.values()),
+        "reasons": canonical_meta({**counts.dropped, **counts.quarantined}),
+        "status": status,
+    }
 
 
 class _Part:
@@ -289,8 +295,6 @@ class _Part:
         self._slice_bytes += len(data) + 256
         if steps:
             self._normalised.update(steps)
-        self.counts.read += 1
-        self.counts.kept += 1
         if self._slice_bytes >= _SLICE_BYTES:
             self._close_slice()
 
@@ -301,30 +305,6 @@ class _Part:
             if len(bad.excerpt) >= EXCERPT_CHARACTERS:  # half an address at its end would not be known for one
                 row["excerpt"] = row["excerpt"][:-_HALF_KNOWN]
         self._quarantine.append({"source": self._source, "uri": uri, **row})
-        self.counts.read += 1
-        self.counts.quarantined[bad.error] += 1
-
-    def skip(self, found: Skipped) -> None:
-        self.counts.read += 1
-        self.counts.skipped[found.reason] += 1
-
-    def close_file(self, file: InputFile, totals: _FileTotals, checksum: str | None) -> None:
-        self.ledger.append(
-            {
-                "source": file.source,
-                "uri": file.uri,
-                "bytes": file.bytes,
-                "etag": file.etag,
-                "sha256": checksum,
-                "records": totals.records,
-                "written": totals.written,
-                "duplicates": 0,
-                "skipped": sum(totals.skipped.values()),
-                "quarantined": sum(totals.quarantined.values()),
-                "reasons": canonical_meta({**totals.skipped, **totals.quarantined}),
-                "status": "read",
-            }
-        )
 
     def finish(self, following: Position) -> DocumentBatch:
         self._close_slice()

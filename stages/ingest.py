@@ -129,15 +129,15 @@ class Ingest(Stage[IngestConfig]):
         return units
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-        from corpus.adoption import adopted_row, find_adoptable
+        from corpus.adoption import adopt
         from corpus.documents import Position, read_unit
 
         files = unit.payload["unit"]
-        if (adopted := find_adoptable(self.config, files)) is not None:
-            path, rows = adopted
-            writer.link(f"documents/{files.part_name(0)}", path, rows)
-            writer.count(read=rows, kept=rows)
-            writer.notes["ledger"] = [adopted_row(self.config, files, rows)]
+        if (adopted := adopt(self.config, files)) is not None:
+            path, row = adopted
+            writer.link(f"documents/{files.part_name(0)}", path, row["records"])
+            writer.count(read=row["records"], kept=row["written"])
+            writer.notes["ledger"] = [{**row, "unit": unit.name}]
             return
         position, number, batches = Position(), 0, None
         while not position.done:
@@ -156,7 +156,7 @@ class Ingest(Stage[IngestConfig]):
             if batch.quarantine.num_rows:
                 writer.parquet(f"quarantine/{name}", batch.quarantine, QUARANTINE)
             counts = batch.counts
-            writer.count(read=counts.read, kept=counts.kept, dropped=counts.skipped, quarantined=counts.quarantined)
+            writer.count(read=counts.read, kept=counts.kept, dropped=counts.dropped, quarantined=counts.quarantined)
             ledger = [{**row, "unit": unit.name} for row in batch.ledger.to_pylist()]
             position = batch.next
             notes = {"ledger": ledger, "normalised": [batch.normalised], "position": asdict(position)}

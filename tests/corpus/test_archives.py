@@ -109,7 +109,7 @@ def test_documents_are_named_by_archive_and_member(tmp_path: Path) -> None:
         ("all.tar!/b.jsonl", 2, "three"),
     ]
     assert [row["uri"] for row in batch.quarantine.to_pylist()] == ["all.tar!/a.jsonl.gz", "all.tar!/b.jsonl"]
-    assert dict(batch.counts.skipped) == {"other-member": 2}
+    assert dict(batch.counts.dropped) == {"other-member": 2}
     check_resuming("jsonl", tmp_path)
 
 

@@ -235,7 +235,7 @@ def test_a_taken_down_record_is_skipped_wherever_its_text_stands(tmp_path: Path)
     also = Takedown(source="web", uri="a.jsonl", record=2)
     batches = ingest(tmp_path, takedown=(down, also))
     assert [text for batch in batches for text in batch.documents["text"].to_pylist()] == ["one", "four"]
-    assert [dict(batch.counts.skipped) for batch in batches] == [{"takedown": 2}, {"takedown": 1}]
+    assert [dict(batch.counts.dropped) for batch in batches] == [{"takedown": 2}, {"takedown": 1}]
     whole = Takedown(source="web", uri="a.jsonl")
     assert [b.documents["text"].to_pylist() for b in ingest(tmp_path, takedown=(whole,))] == [["two", "four"]]
 

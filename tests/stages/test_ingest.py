@@ -122,6 +122,23 @@ def test_verify_tells_touched_from_changed(corpus: Corpus) -> None:
     assert again.output.name != first.output.name
 
 
+def test_verify_works_for_python_documentation_too(tmp_path: Path, pool: WorkerPool) -> None:
+    corpus = Corpus(tmp_path, pool, kind="python-docs")
+    module = corpus.folder / "package" / "module.py"
+    module.parent.mkdir()
+    module.write_text('"""Tells what a package is for."""\n')
+    corpus.run()
+    os.utime(module, ns=(1, 1))
+    assert not corpus.run(verify=True).worked
+    module.write_text('"""Tells what a package was for."""\n')
+    assert texts(corpus.run(verify=True).output) == ["Tells what a package was for."]
+    os.utime(module, ns=(2, 2))
+    corpus.run(verify=True)
+    second = module.with_name("second.py")
+    second.write_text('"""Another one, read in the same unit."""\n')
+    assert len(texts(corpus.run(verify=True).output)) == 2, "a file whose etag was replaced is opened by what was seen"
+
+
 def test_a_takedown_removes_every_copy_names_what_held_it_and_gc_removes_the_text(corpus: Corpus) -> None:
     corpus.write("a.jsonl", "keep a", "secret")
     corpus.write("b.jsonl", "secret", "keep b")
