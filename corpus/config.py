@@ -258,8 +258,15 @@ class TokenizeConfig:
 
     arrow: bool = setting("Arrow IPC shards, memory-mapped for training.", True)
     parquet: bool = setting("Parquet shards, to share and to query.", True)
+    megatron: bool = setting("Megatron's .bin and .idx beside them, for other trainers.", False)
+    npy: bool = setting("Plain .npy files of all tokens in a row beside them, for other trainers.", False)
     shard_tokens: int = setting("Tokens in one shard, about.", 64 * MEBIBYTE, ge=1024)
     end_token: bool = setting("Write the end token after every document.", True)
+    encoder: Literal["compiled", "library"] = setting(
+        "compiled: by compiled loops where they are proven to give the same ids as the library tokenizers, else by "
+        "the library; library: always by the library.",
+        "compiled",
+    )
 
     def __post_init__(self) -> None:
         if not (self.arrow or self.parquet):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,10 @@ class EncoderCounts:
     pieces: int = 0
     merged: int = 0
     merged_bytes: int = 0
+
+    def copy(self) -> EncoderCounts:
+        """What it is now."""
+        return replace(self, library=self.library.copy())
 
     def __sub__(self, other: EncoderCounts) -> EncoderCounts:
         return EncoderCounts(

@@ -534,7 +534,9 @@ def _keep(table: Array, at: int, word: int, out: Array, first: int, last: int) -
 
 
 @njit(cache=True, nogil=True)
-def mark_texts(data: Array, offsets: Array, first_bytes: Array, phrases: Array, phrase_offsets: Array, found: Array) -> None:
+def mark_texts(
+    data: Array, offsets: Array, first_bytes: Array, phrases: Array, phrase_offsets: Array, found: Array
+) -> None:
     """Set `found` (bool, a row a text) where one of the phrases stands in a text.
 
     Parameters

@@ -40,7 +40,10 @@ def compiled_pattern(description: dict[str, Any]) -> tuple[str, str]:
         return "", f"its normaliser changes text: {_brief(normaliser)}"
     name = _pattern_of(description.get("pre_tokenizer"))
     if name is None:
-        return "", f"its way of splitting text is not one of {', '.join(PATTERNS)}: {_brief(description['pre_tokenizer'])}"
+        return (
+            "",
+            f"its way of splitting text is not one of {', '.join(PATTERNS)}: {_brief(description['pre_tokenizer'])}",
+        )
     return name, ""
 
 

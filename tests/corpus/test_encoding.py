@@ -95,18 +95,20 @@ def test_every_string_of_the_kinds_that_are_remembered_is_split_as_by_the_librar
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_code_point_is_split_as_by_the_library(name: str) -> None:
-    points = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
+    # All that Unicode may have assigned, and a few of the private and empty planes, which are alike.
+    points = [*range(0xD800), *range(0xE000, 0x34000), *range(0xE0000, 0xE0200), *range(0x34000, 0x110000, 499)]
     for context in ("a{0}'{0}1 {0}! {0}{0}\n{0}A", " {0}  {0}\t{0}a{0}'l{0}'{0}e"):
-        for begin in range(0, len(points), 5000):
-            # A line end and a quotation mark between them: what one does reaches the next as little as it can.
-            assert_splits(name, ["\n\"x\"\n".join(map(context.format, points[begin : begin + 5000]))])
+        assert_splits(name, [context.format(chr(point)) for point in points])
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_any_text_is_split_as_by_the_library(name: str, data: st.DataObject) -> None:
-    assert_splits(name, data.draw(st.lists(st.text(st.one_of(st.sampled_from(KINDS + "sdmtrevlSLE"), st.characters())))))
+    assert_splits(
+        name,
+        data.draw(st.lists(st.text(st.one_of(st.sampled_from(KINDS + "sdmtrevlSLE"), st.characters(codec="utf-8"))))),
+    )
 
 
 def trained(name: str, texts: list[str], size: int = 800, **model: Any) -> Tokenizer:
@@ -175,8 +177,8 @@ def test_naughty_strings_and_real_text_in_twelve_languages(encoder: Encoder, sha
     assert encoder.counts.library == {}
 
 
-@settings(max_examples=300, deadline=None)
-@given(texts=st.lists(st.text(st.one_of(st.sampled_from(KINDS + "".join(MIXED)), st.characters()))))
+@settings(max_examples=100, deadline=None)
+@given(texts=st.lists(st.text(st.one_of(st.sampled_from(KINDS + "".join(MIXED)), st.characters(codec="utf-8")))))
 def test_any_texts(encoder: Encoder, texts: list[str]) -> None:
     assert_same(encoder, [*texts, "".join(texts)])
 
@@ -214,7 +216,13 @@ def test_merges_in_any_order_and_across_characters(name: str, tokenizer: Tokeniz
 
 @pytest.mark.parametrize("size", [1, 8, 9, 16, 17, 24, 25, LONG_KEY_BYTES, LONG_KEY_BYTES + 1, SHORT_MERGE, 50_000])
 def test_pieces_of_all_lengths(encoder: Encoder, size: int) -> None:
-    for text in ("a" * size, " " * size, "quickly"[: size % 7] + "brown" * (size // 5), "中" * (size // 3 + 1), "!" * size):
+    for text in (
+        "a" * size,
+        " " * size,
+        "quickly"[: size % 7] + "brown" * (size // 5),
+        "中" * (size // 3 + 1),
+        "!" * size,
+    ):
         assert_same(encoder, [text, text + " x", text])
 
 
@@ -278,9 +286,9 @@ def test_normal_form_c_is_looked_at_text_by_text(encoder: Encoder) -> None:
     ],
 )
 def test_what_the_loops_do_not_know_goes_to_the_library(change: dict[str, Any], reason: str) -> None:
-    description = json.loads(trained("cl100k", MIXED, 300).to_str())
-    description["model"].update(change.pop("model", {}))
-    tokenizer = Tokenizer.from_str(json.dumps(description | change))
+    description = json.loads(trained("cl100k", [], 300).to_str())
+    changes = {**change, "model": {**description["model"], **change.get("model", {})}}
+    tokenizer = Tokenizer.from_str(json.dumps(description | changes))
     tokenizer.encode_special_tokens = True
     own = Encoder(tokenizer)
     assert own.pattern == ""
@@ -305,7 +313,9 @@ def test_whole_tokens_before_merges(name: str) -> None:
     base = trained(name, MIXED)
     vocabulary = json.loads(base.to_str())["model"]["vocab"]
     vocabulary["Ġquicklyest"] = 5000  # no merge makes it
-    assert_same(Encoder(changed(base, vocab=vocabulary, ignore_merges=True)), ["x quicklyest", " quicklyest quick", *MIXED])
+    assert_same(
+        Encoder(changed(base, vocab=vocabulary, ignore_merges=True)), ["x quicklyest", " quicklyest quick", *MIXED]
+    )
     assert_same(Encoder(changed(base, vocab=vocabulary, ignore_merges=False)), ["x quicklyest", *MIXED])
 
 

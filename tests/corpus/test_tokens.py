@@ -19,6 +19,7 @@ from tokenizers import Tokenizer, models
 
 from corpus.config import TokenizerConfig
 from corpus.documents import document_id
+from corpus.encoding.encoder import Encoder
 from corpus.tokenizer import (
     TokenizerError,
     as_plain_text,
@@ -92,7 +93,9 @@ def test_every_text_comes_back(tokenizer: Tokenizer, text: str) -> None:
 
 def test_a_special_token_written_in_a_text_is_text(tokenizer: Tokenizer) -> None:
     text = "before<|endoftext|>after"
-    table = encode_documents(tokenizer, ids([text]), strings([text]), 0, token_type(vocabulary_size(tokenizer)))
+    table = encode_documents(
+        Encoder(tokenizer), ids([text]), strings([text]), 0, token_type(vocabulary_size(tokenizer))
+    )
     tokens = table["tokens"].to_pylist()[0]
     assert tokens[-1] == 0
     assert 0 not in tokens[:-1]
@@ -109,7 +112,7 @@ def test_rows_are_what_encoding_each_text_gives(
     tokenizer: Tokenizer, texts: list[str], end: int | None, begin: int
 ) -> None:
     dtype = token_type(vocabulary_size(tokenizer))
-    table = encode_documents(tokenizer, ids(texts).slice(begin), strings(texts).slice(begin), end, dtype)
+    table = encode_documents(Encoder(tokenizer), ids(texts).slice(begin), strings(texts).slice(begin), end, dtype)
     assert table.schema == token_schema(dtype)
     table.validate(full=True)
     expected = [tokenizer.encode(text, add_special_tokens=False).ids + ([] if end is None else [end]) for text in texts]
@@ -120,7 +123,7 @@ def test_rows_are_what_encoding_each_text_gives(
 def test_many_and_long_texts_go_through_in_several_calls(tokenizer: Tokenizer) -> None:
     texts = [f"text {number} " * (300_000 if number == 7 else 3) for number in range(5000)]
     dtype = token_type(vocabulary_size(tokenizer))
-    table = encode_documents(tokenizer, ids(texts), pa.chunked_array([strings(texts)]), 0, dtype)
+    table = encode_documents(Encoder(tokenizer), ids(texts), pa.chunked_array([strings(texts)]), 0, dtype)
     assert table.num_rows == 5000
     for row in (0, 6, 7, 8, 4999):
         assert tokenizer.decode(table["tokens"][row].as_py()[:-1]) == texts[row]
@@ -128,15 +131,15 @@ def test_many_and_long_texts_go_through_in_several_calls(tokenizer: Tokenizer) -
 
 def test_the_type_of_tokens_is_the_smallest_that_holds_the_vocabulary(tokenizer: Tokenizer) -> None:
     with pytest.raises(TokenizerError, match="uint16, not uint32"):
-        encode_documents(tokenizer, ids(["a"]), strings(["a"]), 0, pa.uint32())
+        encode_documents(Encoder(tokenizer), ids(["a"]), strings(["a"]), 0, pa.uint32())
     with pytest.raises(TokenizerError, match="end token 600"):
-        encode_documents(tokenizer, ids(["a"]), strings(["a"]), 600, pa.uint16())
+        encode_documents(Encoder(tokenizer), ids(["a"]), strings(["a"]), 600, pa.uint16())
     assert token_type(65_536) == pa.uint16()
     assert token_type(65_537) == pa.uint32()
     large = as_plain_text(Tokenizer(models.WordLevel({f"w{number}": number for number in range(65_536)}, "w0")))
     assert vocabulary_size(large) == 65_536
     large.add_special_tokens(["<|endoftext|>"])
-    table = encode_documents(large, ids(["w9"]), strings(["w9"]), 65_536, pa.uint32())
+    table = encode_documents(Encoder(large), ids(["w9"]), strings(["w9"]), 65_536, pa.uint32())
     assert table["tokens"].to_pylist() == [[9, 65_536]]
 
 
@@ -147,12 +150,12 @@ def test_a_given_tokenizer_is_checked_and_freed_of_its_habits(tokenizer: Tokeniz
     habits.enable_padding(length=10)
     habits.save(str(given_file))
     with pytest.raises(TokenizerError, match="truncates"):
-        encode_documents(habits, ids(["a"]), strings(["a"]), 0, pa.uint16())
+        encode_documents(Encoder(habits), ids(["a"]), strings(["a"]), 0, pa.uint16())
     loaded = parse_tokenizer(given_file.read_bytes(), str(given_file))
     text = SENTENCES[0] + "<|endoftext|>"
     dtype = pa.uint16()
-    assert encode_documents(loaded, ids([text]), strings([text]), 0, dtype) == encode_documents(
-        tokenizer, ids([text]), strings([text]), 0, dtype
+    assert encode_documents(Encoder(loaded), ids([text]), strings([text]), 0, dtype) == encode_documents(
+        Encoder(tokenizer), ids([text]), strings([text]), 0, dtype
     )
     with pytest.raises(TokenizerError, match=r"no token '</s>'; added tokens: <\|endoftext\|>"):
         end_token_id(loaded, "</s>")
