@@ -2,8 +2,8 @@
 
 Parts: `<split>-arrow/<stem>-<k>` (mapped into memory for training), `<split>-parquet/<stem>-<k>` (to share, to query),
 `<split>-megatron/<stem>-<k>` and `<split>-megatron-index/<stem>-<k>`, `<split>-npy/<stem>-<k>` (for other trainers);
-`summary/tokens`: documents, rows (repeats counted), tokens, end tokens and shards by split and source; `about/encoding`:
-documents by the way they were encoded, and how many were compared with the library.
+`summary/tokens`: documents, rows (repeats counted), tokens, end tokens and shards by split and source;
+`about/encoding`: documents by the way they were encoded, and how many were compared with the library.
 """
 
 from __future__ import annotations

@@ -293,7 +293,7 @@ def _words(spelled: dict[int, bytes]) -> tuple[npt.NDArray[np.int32], npt.NDArra
 
 
 def _phrases(tokenizer: Tokenizer) -> tuple[Integers, npt.NDArray[np.uint8], Integers]:
-    """Texts of the added tokens, as they are and normalised, for `mark_texts`: the first of each byte, bytes, offsets."""
+    """Texts of the added tokens, as they are and normalised, for `mark_texts`: first of each byte, bytes, offsets."""
     texts = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     if tokenizer.normalizer is not None:
         texts |= {tokenizer.normalizer.normalize_str(text) for text in texts}

@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 from corpus.encoding.automata import END_OF_TEXT, FIRST_STOP, STOP, STOP_1, STOP_NOTED
 
 Array = Any  # numba compiles by dtype; the docstrings name it
+Number = Any  # signed and unsigned, of Python and NumPy
 
 # An entry of the table of short pieces: 24 bytes of text, their number and that of their tokens, up to 8 tokens.
 KEY_WORDS, ENTRY_WORDS = 3, 8
@@ -36,8 +37,7 @@ _MASKS = np.array(
 )
 
 
-@intrinsic
-def _load64(typing: Any, data: Any, index: Any) -> Any:
+def _load64_code(typing: Any, data: Any, index: Any) -> Any:
     """Eight bytes of a uint8 array from `index` on as uint64; they must lie inside."""
     signature = types.uint64(data, types.intp)
 
@@ -52,8 +52,11 @@ def _load64(typing: Any, data: Any, index: Any) -> Any:
     return signature, generate
 
 
+_load64: Any = intrinsic(_load64_code)
+
+
 @njit(cache=True, nogil=True, forceinline=True)
-def _word(data: Array, start: int, end: int) -> Any:
+def _word(data: Array, start: Number, end: Number) -> Any:
     """At most eight bytes [start, end) as uint64, zeros behind them."""
     if start + 8 <= len(data):
         word = _load64(data, start)
@@ -67,7 +70,7 @@ def _word(data: Array, start: int, end: int) -> Any:
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _code(data: Array, index: int) -> Any:
+def _code(data: Array, index: Number) -> Any:
     """(code point, its bytes) of the character at `index`."""
     byte = np.int64(data[index])
     if byte < 0x80:
@@ -82,7 +85,9 @@ def _code(data: Array, index: int) -> Any:
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def piece_end(data: Array, index: int, limit: int, symbols: Array, moves: Array, start: int, notes: int) -> int:
+def piece_end(
+    data: Array, index: Number, limit: Number, symbols: Array, moves: Array, start: Number, notes: Number
+) -> Number:
     """End of the piece that begins at `index`, by an automaton of `corpus.encoding.automata`."""
     state, before, noted = np.int64(start), index, index
     while True:
@@ -157,7 +162,7 @@ def _pair(pairs: Array, left: Any, right: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def fill_words(words: Array, data: Array, offsets: Array) -> None:
-    """Fill the int32 hash table `words` (slots a power of two, all -1) with the row numbers of distinct byte strings."""
+    """Fill the int32 hash table `words` (slots a power of two, all -1) with the rows of distinct byte strings."""
     mask = np.uint64(len(words) - 1)
     for row in range(len(offsets) - 1):
         if offsets[row] == offsets[row + 1]:
@@ -169,7 +174,7 @@ def fill_words(words: Array, data: Array, offsets: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _hash_bytes(data: Array, start: int, end: int) -> Any:
+def _hash_bytes(data: Array, start: Number, end: Number) -> Any:
     hashed = np.uint64(end - start)
     while start < end:
         hashed = _hash(hashed ^ _word(data, start, min(end, start + 8)) * _K2)
@@ -178,7 +183,7 @@ def _hash_bytes(data: Array, start: int, end: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _find_word(words: Array, word_data: Array, word_offsets: Array, data: Array, start: int, end: int) -> int:
+def _find_word(words: Array, word_data: Array, word_offsets: Array, data: Array, start: Number, end: Number) -> Number:
     """The row of the byte string [start, end) of `data`, -1 if it is none."""
     mask = np.uint64(len(words) - 1)
     slot = _hash_bytes(data, start, end) & mask
@@ -196,7 +201,7 @@ def _find_word(words: Array, word_data: Array, word_offsets: Array, data: Array,
 
 
 @njit(cache=True, nogil=True)
-def _symbols(data: Array, start: int, end: int, model: Any, ids: Array) -> int:
+def _symbols(data: Array, start: Number, end: Number, model: Any, ids: Array) -> Number:
     """Write what merging begins with to `ids` (uint32), a number for every byte or whole character; how many."""
     byte_ids, character_ids, unsafe = model[0], model[2], model[3]
     size, index = 0, start
@@ -221,7 +226,7 @@ def _symbols(data: Array, start: int, end: int, model: Any, ids: Array) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _merge_short(data: Array, start: int, end: int, model: Any, room: Array) -> int:
+def _merge_short(data: Array, start: Number, end: Number, model: Any, room: Array) -> Number:
     """Merge a piece of at most SHORT_MERGE bytes: the pair of the lowest rank first, the leftmost of equals.
 
     The tokens are in `room[1]` afterwards, their number is returned.
@@ -264,7 +269,7 @@ def merge_alone(data: Array, offsets: Array, model: Any, room: Array, found: Arr
 
 
 @njit(cache=True, nogil=True)
-def _push(heap: Array, size: int, value: Any) -> None:
+def _push(heap: Array, size: Number, value: Any) -> None:
     """Put a value into a binary heap of `size` values, the least on top."""
     child = size
     while child:
@@ -277,7 +282,7 @@ def _push(heap: Array, size: int, value: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _pop(heap: Array, size: int) -> None:
+def _pop(heap: Array, size: Number) -> None:
     """Take the least of `size` values off the top."""
     value = heap[size - 1]
     parent = 0
@@ -295,7 +300,7 @@ def _pop(heap: Array, size: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _merge_long(data: Array, start: int, end: int, model: Any) -> Any:
+def _merge_long(data: Array, start: Number, end: Number, model: Any) -> Any:
     """As `_merge_short` for a piece of any length, in n log n: uint32, the tokens."""
     pairs, ids = model[1], np.empty(end - start, np.uint32)
     size = _symbols(data, start, end, model, ids)
@@ -338,15 +343,15 @@ def _merge_long(data: Array, start: int, end: int, model: Any) -> Any:
                 _push(heap, waiting, np.uint64(ranks[left]) << np.uint64(32) | np.uint64(left))
                 waiting += 1
     tokens = np.empty(number, np.uint32)
-    at = 0
+    place: Number = 0
     for index in range(number):
-        tokens[index] = ids[at]
-        at = after[at]
+        tokens[index] = ids[place]
+        place = after[place]
     return tokens
 
 
 @njit(cache=True, nogil=True)
-def _tokenise(data: Array, start: int, end: int, model: Any, room: Array, out: Array, number: int) -> int:
+def _tokenise(data: Array, start: Number, end: Number, model: Any, room: Array, out: Array, number: Number) -> Number:
     """Write the tokens of a piece that no table knows to `out` from `number` on; the number behind them."""
     if len(model[4]):  # ignore_merges: a piece that is a token is that token
         row = _find_word(model[4], model[5], model[6], data, start, end)
@@ -368,8 +373,8 @@ def _tokenise(data: Array, start: int, end: int, model: Any, room: Array, out: A
 
 @njit(cache=True, nogil=True)
 def _long_piece(
-    data: Array, start: int, end: int, model: Any, long: Array, room: Array, out: Array, number: int
-) -> int:  # fmt: skip
+    data: Array, start: Number, end: Number, model: Any, long: Array, room: Array, out: Array, number: Number
+) -> Number:  # fmt: skip
     """As `_tokenise` for a piece of more than KEY_BYTES, by the table if it is there; negative if it was not."""
     if end - start > LONG_KEY_BYTES:
         return -_tokenise(data, start, end, model, room, out, number)
@@ -403,8 +408,8 @@ def _long_piece(
 @njit(cache=True, nogil=True)
 def encode(
     data: Array, offsets: Array, skip: Array, splitter: Any, model: Any, short: Array, long: Array,
-    room: Array, end_token: int, out: Array, out_offsets: Array, counts: Array,
-) -> int:  # fmt: skip
+    room: Array, end_token: Number, out: Array, out_offsets: Array, counts: Array,
+) -> Number:  # fmt: skip
     """Encode many texts.
 
     Parameters
@@ -437,7 +442,7 @@ def encode(
     The number of tokens.
     """
     symbols, moves, first_state, notes = splitter
-    number = 0
+    number: Number = 0
     out_offsets[0] = 0
     short_mask = np.uint64(len(short) - WAYS - 1)
     pieces, merged, merged_bytes = 0, 0, 0
@@ -509,7 +514,7 @@ def encode(
 
 
 @njit(cache=True, nogil=True)
-def _same(long: Array, at: int, data: Array, start: int, end: int) -> bool:
+def _same(long: Array, at: Number, data: Array, start: Number, end: Number) -> bool:
     """Whether the entry `at` of the table of long pieces is of [start, end)."""
     if long[at, LONG_KEY_WORDS] & np.uint64(0xFF) != np.uint64(end - start):
         return False
@@ -523,7 +528,7 @@ def _same(long: Array, at: int, data: Array, start: int, end: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _keep(table: Array, at: int, word: int, out: Array, first: int, last: int) -> None:
+def _keep(table: Array, at: Number, word: Number, out: Array, first: Number, last: Number) -> None:
     """Write the tokens [first, last) into an entry, two a word from `word` on."""
     for token in range(first, last, 2):
         two = np.uint64(out[token])
@@ -562,7 +567,7 @@ def mark_texts(
 
 
 @njit(cache=True, nogil=True)
-def _phrase_at(data: Array, index: int, limit: int, first_bytes: Array, phrases: Array, offsets: Array) -> bool:
+def _phrase_at(data: Array, index: Number, limit: Number, first_bytes: Array, phrases: Array, offsets: Array) -> bool:
     for phrase in range(first_bytes[data[index]], first_bytes[data[index] + 1]):
         begin, size = offsets[phrase], offsets[phrase + 1] - offsets[phrase]
         if index + size > limit:

@@ -32,9 +32,9 @@ def compiled_pattern(description: dict[str, Any]) -> tuple[str, str]:
         return "", f"its model is {model.get('type')}, not byte-level BPE"
     if model.get("dropout"):
         return "", "its merges are left out at random (dropout)"
-    for name in ("continuing_subword_prefix", "end_of_word_suffix"):
-        if model.get(name):
-            return "", f"its model has a {name}"
+    for affix in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(affix):
+            return "", f"its model has a {affix}"
     normaliser = description.get("normalizer")
     if normaliser and normaliser != {"type": "NFC"} and normaliser != {"type": "Sequence", "normalizers": []}:
         return "", f"its normaliser changes text: {_brief(normaliser)}"
@@ -47,23 +47,23 @@ def compiled_pattern(description: dict[str, Any]) -> tuple[str, str]:
     return name, ""
 
 
-def _pattern_of(step: dict[str, Any] | None) -> str | None:
+def _pattern_of(step: dict[str, Any] | None) -> str:
     if not step:
-        return None
+        return ""
     steps = step["pretokenizers"] if step["type"] == "Sequence" else [step]
     last = steps[-1] if steps else {}
     if last.get("type") != "ByteLevel" or last.get("add_prefix_space"):
-        return None
+        return ""
     if last.get("use_regex", True):
-        return "gpt2" if len(steps) == 1 else None
+        return "gpt2" if len(steps) == 1 else ""
     if len(steps) != 2 or steps[0]["type"] != "Split":
-        return None
+        return ""
     split = steps[0]
     # Every character is in some match, so that keeping matches or taking out all else comes to the same.
     if (split.get("behavior"), bool(split.get("invert"))) not in (("Isolated", False), ("Removed", True)):
-        return None
+        return ""
     expression = split["pattern"].get("Regex")
-    return next((name for name, pattern in PATTERNS.items() if pattern == expression), None)
+    return next((name for name, pattern in PATTERNS.items() if pattern == expression), "")
 
 
 def _brief(value: Any) -> str:

@@ -169,8 +169,8 @@ def encoder(request: pytest.FixtureRequest) -> Encoder:
 
 def test_naughty_strings_and_real_text_in_twelve_languages(encoder: Encoder, shared_data: Path) -> None:
     naughty = json.loads((shared_data / "encoding" / "blns.json").read_text(encoding="utf-8"))
-    lines = gzip.open(shared_data / "langid" / "xquad_paragraphs_12_languages.jsonl.gz", "rt", encoding="utf-8")
-    with lines:
+    file = shared_data / "langid" / "xquad_paragraphs_12_languages.jsonl.gz"
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
         paragraphs = [json.loads(line)["text"] for line in lines]
     texts = [text for text in naughty if text] + paragraphs + ["".join(naughty)]
     assert_same(encoder, texts, end=0)
