@@ -39,11 +39,9 @@ def compiled_pattern(description: dict[str, Any]) -> tuple[str, str]:
     if normaliser and normaliser != {"type": "NFC"} and normaliser != {"type": "Sequence", "normalizers": []}:
         return "", f"its normaliser changes text: {_brief(normaliser)}"
     name = _pattern_of(description.get("pre_tokenizer"))
-    if name is None:
-        return (
-            "",
-            f"its way of splitting text is not one of {', '.join(PATTERNS)}: {_brief(description['pre_tokenizer'])}",
-        )
+    if not name:
+        step = _brief(description.get("pre_tokenizer"))
+        return "", f"its way of splitting text is not one of {', '.join(PATTERNS)}: {step}"
     return name, ""
 
 
