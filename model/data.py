@@ -143,10 +143,10 @@ class Loader:
     def locate(self, positions: Sequence[int]) -> Located:
         """Source, epoch and sequence of positions, each int64 of their number."""
         wanted = np.asarray(positions, np.int64)
-        windows = wanted // _WINDOW
-        first, last = int(windows.min(initial=0)), int(windows.max(initial=0))
-        if len(wanted) and first == last:
-            return Located(*(part[wanted - first * _WINDOW] for part in self._window(first)))
+        window = int(wanted[0]) // _WINDOW if len(wanted) else 0
+        inside = wanted - window * _WINDOW
+        if len(wanted) and inside.min() >= 0 and inside.max() < _WINDOW:
+            return Located(*(part[inside] for part in self._window(window)))
         return self.order.locate(wanted)
 
     def _window(self, number: int) -> Located:
