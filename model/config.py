@@ -102,6 +102,17 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MixtureSegment:
+    """From one sequence of a training on, in which proportions it takes its sources (`model/order.py`)."""
+
+    __pydantic_config__ = STRICT
+
+    start: int = setting("The sequence, counted through the training from 0, with which it begins.", 0, ge=0)
+    weights: dict[str, int] = setting("Source -> its share of the tokens, as whole numbers.", default_factory=dict)
+    seed: int = setting("Seed of the order in which sources take turns.", 0, ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingResources:
     """Where and how a training runs; never part of a fingerprint."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -94,6 +94,10 @@ class TokenShard:
         column = self._columns[0]
         raw = np.frombuffer(column.buffers()[1] or b"", np.uint8)[column.offset * 16 :][: len(column) * 16]
         return raw.reshape(len(column), 16)
+
+    def check(self) -> None:
+        """Open the file and check what can be checked without reading its tokens; raises `TokenShardError`."""
+        _ = self.tokens
 
     def error(self, message: str) -> TokenShardError:
         """An error that names this shard."""
@@ -214,11 +218,16 @@ class TokenStream:
             ids += [shard.ids[row].tobytes().hex() for row in filled]
         return ids
 
-    def spans_of(self, document_id: str) -> list[tuple[int, int]]:
-        """Where a document (32 hex digits) stands: global [start, stop), once for every time it occurs."""
+    def spans_of(self, document_id: str, shards: Container[str] | None = None) -> list[tuple[int, int]]:
+        """Where a document (32 hex digits) stands: global [start, stop), once for every time it occurs.
+
+        `shards`: paths of the only ones to look into; all by default.
+        """
         wanted = np.frombuffer(bytes.fromhex(document_id), np.uint8)
         spans = []
         for base, shard in zip(self.starts.tolist(), self.shards, strict=False):
+            if shards is not None and shard.path not in shards:
+                continue
             for row in np.flatnonzero((shard.ids == wanted).all(axis=1)):
                 spans.append((base + int(shard.offsets[row]), base + int(shard.offsets[row + 1])))
         return spans

@@ -14,7 +14,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,13 @@ from torch import Tensor
 from model import checkpoint
 from model.checkpoint import TrainingState
 from model.config import ModelConfig, TrainingConfig, TrainingResources, from_mapping
-from model.data import IGNORED, Ahead, Batch, Loader, TokenShardError, TokenStream
+from model.data import IGNORED, Ahead, Batch, Loader, TokenShardError
 from model.metrics import MetricsFile, read_metrics
 from model.numerics import numerics
 from model.optimisers import adamw, clip_gradients, gradient_norm, learning_rate, set_learning_rate
-from model.order import ALL, PlanError, Segment, read_segments
+from model.order import PlanError
 from model.parallel import Ranks, place, start_ranks, stop_ranks
+from model.token_data import TokenData, read_token_data
 from model.transformer import Transformer
 from storage.filesystem import Store
 
@@ -51,15 +52,6 @@ class TrainingDiverged(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Shard:
-    """A token shard of a job: where it lies, its tokens where they are known, and its source."""
-
-    path: str
-    tokens: int | None = None
-    source: str = ALL
-
-
-@dataclass(frozen=True)
 class Job:
     """What a job file says. `output` is a folder or store URL, `attempt` a word no other attempt uses."""
 
@@ -67,12 +59,7 @@ class Job:
     vocabulary_size: int
     training: TrainingConfig
     resources: TrainingResources
-    train: tuple[Shard, ...]
-    validation: tuple[Shard, ...]
-    plan: tuple[Segment, ...]
-    digest: str
-    end_id: int | None
-    end_once: bool
+    tokens: TokenData
     output: str
     attempt: str
 
@@ -82,11 +69,7 @@ class Job:
         return {
             "model": {**dataclasses.asdict(self.model), "vocabulary_size": self.vocabulary_size},
             "training": dataclasses.asdict(self.training),
-            "tokens": {
-                "digest": self.digest,
-                "end_id": self.end_id,
-                **({"plan": [dataclasses.asdict(segment) for segment in self.plan]} if self.plan else {}),
-            },
+            "tokens": self.tokens.identity(),
         }
 
 
@@ -113,17 +96,13 @@ def parse_job(values: Mapping[str, Any], name: str = "job") -> Job:
         if values["task"] != "pretrain":
             raise JobError(f"{name}: task = {values['task']!r}, but model.train knows only 'pretrain'")
         shape, tokens = dict(values["model"]), values["tokens"]
+        vocabulary_size = int(shape.pop("vocabulary_size"))
         return Job(
-            vocabulary_size=int(shape.pop("vocabulary_size")),
+            vocabulary_size=vocabulary_size,
             model=from_mapping(ModelConfig, shape, f"{name}: model"),
             training=from_mapping(TrainingConfig, values["training"], f"{name}: training"),
             resources=from_mapping(TrainingResources, values.get("resources", {}), f"{name}: resources"),
-            train=_shards(tokens["train"], f"{name}: tokens.train"),
-            validation=_shards(tokens.get("validation", ()), f"{name}: tokens.validation"),
-            plan=read_segments(tokens["plan"]) if tokens.get("plan") else (),
-            digest=tokens["digest"],
-            end_id=tokens.get("end_id"),
-            end_once=bool(tokens.get("end_once", False)),
+            tokens=read_token_data(tokens, vocabulary_size, f"{name}: tokens"),
             output=values["output"],
             attempt=values["attempt"],
         )
@@ -131,19 +110,6 @@ def parse_job(values: Mapping[str, Any], name: str = "job") -> Job:
         raise JobError(f"{name}: the field {missing} is missing") from None
     except (TypeError, ValueError) as reason:
         raise reason if isinstance(reason, JobError) else JobError(str(reason)) from None
-
-
-def _shards(values: Iterable[Any], where: str) -> tuple[Shard, ...]:
-    """The shards of a job file: paths, or objects with `path` and, where known, `tokens` and `source`."""
-    found = []
-    for number, value in enumerate(values):
-        try:
-            found.append(Shard(value) if isinstance(value, str) else Shard(**value))
-        except TypeError:
-            raise JobError(
-                f"{where}[{number}] = {value!r} is neither a path nor an object with path, tokens, source"
-            ) from None
-    return tuple(found)
 
 
 # -------------------------------------------------------------------------------------------------------- the run
@@ -170,7 +136,7 @@ def pretrain(job: Job) -> dict[str, Any]:
     torch.manual_seed(training.seed)
     check_sizes(job, ranks)
     store = Store(job.output)
-    loader = training_loader(job)
+    loader = job.tokens.training(training, Loader)
     validator = validation_loader(job)
 
     model = Transformer(job.model, job.vocabulary_size)
@@ -347,35 +313,11 @@ def step_line(state: TrainingState, taken: StepTaken, rate: float, seconds: floa
 # ----------------------------------------------------------------------------------------------------- validation
 
 
-def training_loader(job: Job) -> Loader:
-    """The sequences that a job trains on: of one stream, or, under a plan, of a stream for every source it names."""
-    training = job.training
-    named = {source for segment in job.plan for source in segment.weights}
-    groups = {source: [shard for shard in job.train if shard.source == source] for source in sorted(named)}
-    streams = {source: _stream(shards, job) for source, shards in groups.items() if shards}
-    return Loader(
-        streams if job.plan else _stream(job.train, job),
-        training.sequence_length,
-        shuffle_seed=training.seed,
-        document_mask=training.document_mask,
-        plan=job.plan,
-        packing=training.packing,
-        overlap=training.overlap,
-        end_once=job.end_once,
-    )
-
-
-def _stream(shards: Sequence[Shard], job: Job) -> TokenStream:
-    lengths = [shard.tokens for shard in shards if shard.tokens is not None]
-    paths = [shard.path for shard in shards]
-    return TokenStream(paths, job.vocabulary_size, job.end_id, lengths if len(lengths) == len(paths) else None)
-
-
 def validation_loader(job: Job) -> Loader | None:
     """The validation sequences in the order of the stream, or None if there are none to score."""
-    if not job.validation or not job.training.validation_sequences:
+    if not job.tokens.validation or not job.training.validation_sequences:
         return None
-    stream = _stream(job.validation, job)
+    stream = job.tokens.stream(job.tokens.validation)
     if len(stream) <= job.training.sequence_length:
         logger.warning("the validation split has %d tokens, too few for one sequence: no validation", len(stream))
         return None
@@ -385,7 +327,7 @@ def validation_loader(job: Job) -> Loader | None:
         training.sequence_length,
         shuffle_seed=None,
         document_mask=training.document_mask,
-        end_once=job.end_once,
+        end_once=job.tokens.end_once,
     )
 
 
