@@ -267,7 +267,8 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
         if "pretrain" in outputs:
             from stages.pretrain import seen_in_training
 
-            evidence["training"] = seen_in_training(outputs, stem, identity.hex())
+            times = seen_in_training(outputs, stem, identity.hex())
+            evidence["training"] = {"shown": len(times), "times": times}
     return answer
 
 
