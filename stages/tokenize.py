@@ -2,8 +2,9 @@
 
 Parts: `<split>-arrow/<stem>-<k>` (mapped into memory for training), `<split>-parquet/<stem>-<k>` (to share, to query),
 `<split>-megatron/<stem>-<k>` and `<split>-megatron-index/<stem>-<k>`, `<split>-npy/<stem>-<k>` (for other trainers);
-`summary/tokens`: documents, rows (repeats counted), tokens, end tokens and shards by split and source;
-`about/encoding`: documents by the way they were encoded, and how many were compared with the library.
+`summary/tokens`: documents, rows (repeats counted), tokens and end tokens by split and source; `summary/shards`: the
+source and the tokens of every shard, which training needs to know before it opens one; `about/encoding`: documents by
+the way they were encoded, and how many were compared with the library.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Tokenize(Stage[TokenizeConfig]):
     """Encodes every selected document, cuts applied, as often as it is repeated."""
 
     name = "tokenize"
-    version = 2
+    version = 3
     needs = ("ingest", "quality", "select", "tokenizer")
 
     def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
@@ -51,7 +52,8 @@ class Tokenize(Stage[TokenizeConfig]):
         dtype = token_type(facts["vocabulary_size"])
         end_id = facts["end_id"] if self.config.end_token else None
         summary: list[dict[str, Any]] = []
-        number = compared = 0
+        shards: list[dict[str, Any]] = []
+        compared = 0
         for split in SPLITS:
             selected = count_emptied(selected_part(inputs, stem, split, ["id", "text", "source"]), writer)
             for source in sorted(pc.unique(selected.column("source")).to_pylist()):
@@ -65,11 +67,21 @@ class Tokenize(Stage[TokenizeConfig]):
                 rows = np.repeat(np.arange(len(repeats)), repeats)
                 # A shard ends before the document that would take it over its size; a longer one is alone in its shard.
                 places = (np.cumsum(lengths[rows]) - 1) // self.config.shard_tokens
-                shards = {}
                 for place in np.unique(places):
                     shard = tokens.take(pa.array(rows[places == place]))
-                    shards[f"{stem}-{number:04d}"] = self._write(writer, split, f"{stem}-{number:04d}", shard, dtype)
-                    number += 1
+                    name = f"{stem}-{len(shards):04d}"
+                    self._write(writer, split, name, shard, dtype)
+                    values = shard.column("tokens").combine_chunks().flatten().to_numpy()
+                    shards.append(
+                        {
+                            "split": split,
+                            "name": name,
+                            "source": source,
+                            "tokens": len(values),
+                            # A tokeniser of one's own may give the end token for text too.
+                            "end_once": end_id is not None and int((values == end_id).sum()) == shard.num_rows,
+                        }
+                    )
                 sizes = np.asarray(pc.binary_length(texts))
                 summary.append(
                     {
@@ -80,22 +92,19 @@ class Tokenize(Stage[TokenizeConfig]):
                         "tokens": int(lengths[rows].sum()),
                         "end_tokens": len(rows) if end_id is not None else 0,
                         "bytes": int(sizes[rows].sum()),
-                        "shards": shards,
                     }
                 )
-        writer.notes["tokens"] = summary
         done = encoder.counts - before
-        writer.notes["encoding"] = [
-            {
-                "pattern": encoder.pattern,
-                "compiled": done.compiled,
-                "library": dict(done.library),
-                "compared": compared,
-            }
-        ]
+        encoding = {
+            "pattern": encoder.pattern,
+            "compiled": done.compiled,
+            "library": dict(done.library),
+            "compared": compared,
+        }
+        writer.notes.update(tokens=summary, shards=shards, encoding=[encoding])
 
-    def _write(self, writer: PartWriter, split: str, name: str, shard: Any, dtype: Any) -> int:
-        """Write one shard in all forms that are wanted; its tokens."""
+    def _write(self, writer: PartWriter, split: str, name: str, shard: Any, dtype: Any) -> None:
+        """Write one shard in all forms that are wanted."""
         from corpus.token_exports import megatron_files, npy_bytes
 
         if self.config.arrow:
@@ -108,22 +117,23 @@ class Tokenize(Stage[TokenizeConfig]):
             writer.bytes(f"{split}-megatron-index/{name}", index, ".idx", shard.num_rows)
         if self.config.npy:
             writer.bytes(f"{split}-npy/{name}", npy_bytes(shard), ".npy", shard.num_rows)
-        return len(shard.column("tokens").combine_chunks().flatten())
 
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
         totals: dict[tuple[str, str], dict[str, Any]] = {}
         for receipt in receipts:
             for row in receipt.notes.get("tokens", []):
-                empty = {"split": row["split"], "source": row["source"], **dict.fromkeys(COUNTED, 0), "shards": {}}
+                empty = {"split": row["split"], "source": row["source"], **dict.fromkeys(COUNTED, 0)}
                 total = totals.setdefault((row["split"], row["source"]), empty)
                 for name in COUNTED:
                     total[name] += row[name]
-                total["shards"] |= row["shards"]
         rows = [totals[key] for key in sorted(totals)]
-        self._add_up(rows, receipts)
+        shards = [shard for receipt in receipts for shard in receipt.notes.get("shards", [])]
+        self._add_up(rows, shards, receipts)
         if not any(row["split"] == "train" for row in rows):
             raise StageError("tokenize: there are no training documents: look at `gristmill show select`")
         facts = inputs["tokenizer"].read_json("tokenizer/facts")
+        end_once = all(shard.pop("end_once") for shard in shards)
+        writer.json("summary/shards", {"end_once": end_once, "shards": shards})
         writer.json("summary/tokens", {**facts, "end_token": self.config.end_token, "sources": rows})
         compiled, library, compared, patterns = 0, Counter[str](), 0, set()
         for receipt in receipts:
@@ -141,23 +151,28 @@ class Tokenize(Stage[TokenizeConfig]):
             },
         )
 
-    def _add_up(self, rows: Sequence[dict[str, Any]], receipts: Sequence[Receipt]) -> None:
+    def _add_up(
+        self, rows: Sequence[dict[str, Any]], shards: Sequence[dict[str, Any]], receipts: Sequence[Receipt]
+    ) -> None:
         """Every split and source is in the shards with all its rows and tokens, and nothing else is."""
         form = "arrow" if self.config.arrow else "parquet"
         for split in SPLITS:
-            own = [row for row in rows if row["split"] == split]
-            shards = {
-                part.stem: part.rows for receipt in receipts for part in receipt.parts if part.kind == f"{split}-{form}"
-            }
-            for row in own:
-                written = sum(shards.pop(name) for name in row["shards"])
-                if written != row["rows"] or sum(row["shards"].values()) != row["tokens"]:
+            parts = [part for receipt in receipts for part in receipt.parts if part.kind == f"{split}-{form}"]
+            written = {part.stem: part.rows for part in parts}
+            for row in rows:
+                own = [
+                    shard
+                    for shard in shards
+                    if shard["split"] == split == row["split"] and shard["source"] == row["source"]
+                ]
+                found = sum(written.pop(shard["name"]) for shard in own), sum(shard["tokens"] for shard in own)
+                if row["split"] == split and found != (row["rows"], row["tokens"]):
                     raise ManifestError(
                         f"tokenize: {row['rows']} rows and {row['tokens']} tokens of {split}, source {row['source']}, "
-                        f"were encoded, but the shards hold {written} and {sum(row['shards'].values())}"
+                        f"were encoded, but the shards hold {found[0]} and {found[1]}"
                     )
-            if shards:
-                raise ManifestError(f"tokenize: shards of {split} without documents: {', '.join(sorted(shards))}")
+            if written:
+                raise ManifestError(f"tokenize: shards of {split} without documents: {', '.join(sorted(written))}")
 
 
 @lru_cache(maxsize=1)
