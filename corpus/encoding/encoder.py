@@ -129,7 +129,7 @@ class Encoder:
 
         With merges in order (see `_in_order`) they happen by ascending rank, each everywhere in a piece. As long as no
         token joins some bytes of a character with bytes of its neighbours, its bytes merge as they do alone, and what
-        joins whole characters has a higher rank than what made them: they may as well be made first.
+        joins whole characters has a higher rank than all that makes them: they may as well be made first.
         """
         from corpus.encoding import kernels
         from corpus.encoding.characters import CODE_POINTS
@@ -258,11 +258,11 @@ def _spellings(vocabulary: dict[str, int]) -> dict[int, bytes]:
 
 
 def _in_order(merges: dict[tuple[int, int], tuple[int, int]]) -> bool:
-    """Whether every token is made by one merge, of a higher rank than those that made its halves."""
-    rank_of = {new: rank for rank, new in merges.values()}
-    return len(rank_of) == len(merges) and all(
-        rank_of.get(left, -1) < rank and rank_of.get(right, -1) < rank for (left, right), (rank, _) in merges.items()
-    )
+    """Whether every merge has a higher rank than all that make its halves."""
+    made: dict[int, int] = {}
+    for rank, new in merges.values():
+        made[new] = max(rank, made.get(new, -1))
+    return all(made.get(left, -1) < rank and made.get(right, -1) < rank for (left, right), (rank, _) in merges.items())
 
 
 def _is_character(text: bytes) -> bool:

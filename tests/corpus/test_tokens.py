@@ -8,7 +8,9 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,12 +26,14 @@ from corpus.tokenizer import (
     TokenizerError,
     as_plain_text,
     end_token_id,
+    gives_texts_back,
     parse_tokenizer,
     sample_mask,
-    tokenizer_report,
+    sample_shares,
     train_tokenizer,
     vocabulary_size,
 )
+from corpus.tokenizer_report import tokenizer_report
 from corpus.tokens import encode_documents
 from storage.schemas import token_schema, token_type
 
@@ -48,6 +52,12 @@ def tokenizer() -> Tokenizer:
 
 def strings(texts: list[str]) -> pa.LargeStringArray:
     return pa.array(texts, pa.large_string())
+
+
+def batch(texts: list[str], source: str = "web", language: str | None = None) -> pa.Table:
+    """What the report reads."""
+    languages = pa.array([language] * len(texts), pa.string())
+    return pa.table({"text": strings(texts), "source": [source] * len(texts), "language": languages})
 
 
 def ids(texts: list[str]) -> pa.Array:
@@ -164,17 +174,100 @@ def test_a_given_tokenizer_is_checked_and_freed_of_its_habits(tokenizer: Tokeniz
 
 
 def test_the_report_counts_what_it_says(tokenizer: Tokenizer) -> None:
-    report = tokenizer_report(tokenizer, SENTENCES)
+    parts = [batch(SENTENCES[:60], "web", "en"), batch(SENTENCES[60:90], "news"), batch(SENTENCES[90:], "news", "en")]
+    report = tokenizer_report(Encoder(tokenizer), parts)
     tokens = [tokenizer.encode(text, add_special_tokens=False).ids for text in SENTENCES]
+    sizes = [len(text.encode()) for text in SENTENCES]
+    used = {token for row in tokens for token in row}
     assert report["documents"] == 120
-    assert report["bytes"] == sum(len(text.encode()) for text in SENTENCES)
+    assert report["bytes"] == sum(sizes)
     assert report["tokens"] == sum(map(len, tokens))
-    assert report["vocabulary_used"] == len({token for row in tokens for token in row})
     assert report["bytes_per_token"] == pytest.approx(report["bytes"] / report["tokens"], abs=1e-4)
+    web = {"documents": 60, "bytes": sum(sizes[:60]), "tokens": sum(map(len, tokens[:60]))}
+    assert web.items() <= report["sources"]["web"].items()
+    assert report["sources"].keys() == {"web", "news"}
+    assert {name: own["documents"] for name, own in report["languages"].items()} == {"en": 90, "?": 30}
+    for of in (report["sources"], report["languages"]):
+        for name in ("documents", "bytes", "tokens"):
+            assert sum(own[name] for own in of.values()) == report[name]
+    assert report["vocabulary_used"] == len(used)
+    assert report["unused"] == vocabulary_size(tokenizer) - len(used) - 1  # the end token is no token of the model
+    assert len(report["unused_tokens"]) == min(200, report["unused"])
     assert report["round_trip_failures"] == 0
     assert report["dtype"] == "uint16"
     assert len(report["longest_tokens"]) == 20
+    longest = report["longest_tokens"][0]
+    assert longest["count"] == sum(row.count(tokenizer.encode(longest["token"]).ids[0]) for row in tokens)
     json.dumps(report)
+
+
+def test_an_empty_report_is_one() -> None:
+    report = tokenizer_report(Encoder(train_tokenizer(SENTENCES, CONFIG)), [])
+    assert (report["documents"], report["tokens"], report["bytes_per_token"]) == (0, 0, None)
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", "cl100k", "qwen2", "o200k"])
+def test_patterns_are_trained_and_known_to_the_compiled_encoder(pattern: Any) -> None:
+    made = train_tokenizer(SENTENCES, replace(CONFIG, pattern=pattern))
+    assert Encoder(made).pattern == pattern
+    assert gives_texts_back(made)
+    assert tokenizer_report(Encoder(made), [batch(SENTENCES)])["round_trip_failures"] == 0
+
+
+def test_a_unigram_model_is_of_bytes_and_gives_texts_back() -> None:
+    made = train_tokenizer(SENTENCES, replace(CONFIG, kind="unigram", vocabulary_size=400))
+    assert 257 <= vocabulary_size(made) <= 400
+    assert end_token_id(made, "<|endoftext|>") == 0
+    assert gives_texts_back(made)
+    report = tokenizer_report(Encoder(made), [batch([*SENTENCES, "unseen ☃ ߷"])])
+    assert report["round_trip_failures"] == 0
+    assert report["bytes_per_token"] > 1.5
+
+
+def test_word_pieces_know_what_they_cannot_write() -> None:
+    config = replace(CONFIG, kind="wordpiece", lowercase=True, vocabulary_size=400)
+    made = train_tokenizer(SENTENCES, config)
+    assert not gives_texts_back(made)
+    assert made.encode("THE Fox!", add_special_tokens=False).tokens[0] == "the"
+    assert made.encode("the ☃", add_special_tokens=False).tokens[-1] == "[UNK]"
+    report = tokenizer_report(Encoder(made), [batch(SENTENCES)])
+    assert report["round_trip_failures"] > 0
+    assert report["round_trip_example"] in SENTENCES
+
+
+@pytest.mark.parametrize("kind", ["unigram", "wordpiece"])
+def test_other_kinds_do_not_depend_on_threads(kind: str, shared_data: Path) -> None:
+    path = shared_data / "text" / "c4_en_300.jsonl.gz"
+    code = (
+        "import gzip, json, sys, hashlib\n"
+        "from corpus.config import TokenizerConfig\n"
+        "from corpus.tokenizer import train_tokenizer\n"
+        "texts = [json.loads(line)['text'] for line in gzip.open(sys.argv[1], 'rt', encoding='utf-8')]\n"
+        "made = train_tokenizer(texts, TokenizerConfig(kind=sys.argv[2], vocabulary_size=1500)).to_str()\n"
+        "print(hashlib.sha256(made.encode()).hexdigest())\n"
+    )
+    made = {
+        subprocess.run(
+            [sys.executable, "-c", code, str(path), kind],
+            env={**os.environ, "TOKENIZERS_PARALLELISM": parallel, "RAYON_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for parallel, threads in (("true", "2"), ("false", "1"), ("true", "3"))
+    }
+    assert len(made) == 1
+
+
+def test_shares_of_a_sample_follow_the_weights_until_a_source_is_used_up() -> None:
+    sizes = {"web": 1000, "books": 100, "none": 0}
+    assert sample_shares(sizes, {}, 110) == pytest.approx({"web": 0.1, "books": 0.1, "none": 0})
+    weighted = sample_shares(sizes, {"books": 5}, 150)
+    assert weighted == pytest.approx({"web": 0.1, "books": 0.5, "none": 0})
+    used_up = sample_shares(sizes, {"books": 50}, 600)
+    assert used_up == pytest.approx({"web": 0.5, "books": 1, "none": 0})
+    assert sample_shares(sizes, {"web": 0}, 600) == pytest.approx({"web": 0, "books": 1, "none": 0})
+    assert sample_shares(sizes, {}, 10_000) == pytest.approx({"web": 1, "books": 1, "none": 0})
 
 
 def test_a_sample_is_chosen_by_id_alone() -> None:
@@ -193,4 +286,4 @@ def test_chinese_and_code_survive(shared_data: Path, tokenizer: Tokenizer) -> No
     with gzip.open(shared_data / "text" / "zh_wikipedia_paragraphs_dev.txt.gz", "rt", encoding="utf-8") as lines:
         texts = [line for _, line in zip(range(50), lines, strict=False)]
     naughty = json.loads((shared_data / "encoding" / "blns.json").read_text())
-    assert tokenizer_report(tokenizer, texts + naughty)["round_trip_failures"] == 0
+    assert tokenizer_report(Encoder(tokenizer), [batch(texts + naughty)])["round_trip_failures"] == 0
