@@ -159,7 +159,10 @@ def from_tiktoken(data: bytes, name: str, pattern: str, special_tokens: tuple[st
 def from_sentencepiece(data: bytes, name: str) -> Tokenizer:
     """The tokeniser of a SentencePiece model, Unigram or BPE.
 
-    Needs the optional packages of `gristmill[sentencepiece]`.
+    Needs the optional packages of `gristmill[sentencepiece]`. Two things differ. Of Unigram models scores are added up
+    in 32 bits there, in 64 here: where two ways of cutting a text have the same score to 32 bits, the other may be
+    chosen (in 0.5% of paragraphs with a vocabulary of 4,000). A text of nothing but characters that normalising removes
+    has no tokens here and may have the token of a space there.
     """
     try:
         from google.protobuf.message import DecodeError
@@ -177,6 +180,12 @@ def from_sentencepiece(data: bytes, name: str) -> Tokenizer:
         raise TokenizerError(f"{name} is not a SentencePiece model: it has no pieces")
     if model.trainer_spec.treat_whitespace_as_suffix or not model.normalizer_spec.escape_whitespaces:
         raise TokenizerError(f"{name}: spaces behind words, or not written as ▁, cannot be converted exactly")
+    user = [piece.piece for piece in model.pieces if piece.type == _USER_DEFINED]
+    if user and (model.normalizer_spec.add_dummy_prefix or model.normalizer_spec.remove_extra_whitespaces):
+        raise TokenizerError(
+            f"{name}: user-defined symbols ({user[0]!r}) in a model that puts a space before texts or takes spaces "
+            "away cannot be converted exactly"
+        )
     pieces = [(piece.piece, piece.score) for piece in model.pieces]
     unknown = next((piece for piece in model.pieces if piece.type == _UNKNOWN), None)
     fallback = any(piece.type == _BYTE for piece in model.pieces)
@@ -199,18 +208,15 @@ def from_sentencepiece(data: bytes, name: str) -> Tokenizer:
     if model.normalizer_spec.add_dummy_prefix:
         steps.append(decoders.Strip(" ", 1, 0))
     tokenizer.decoder = decoders.Sequence(steps)
-    user = [piece.piece for piece in model.pieces if piece.type == _USER_DEFINED]
     tokenizer.add_tokens([AddedToken(piece, normalized=False, special=False) for piece in user])
     control = [piece.piece for piece in model.pieces if piece.type in (_CONTROL, _UNKNOWN)]
     return _with_special(tokenizer, control)
 
 
 def _sentencepiece_normaliser(spec: Any) -> Any:
-    steps: list[Any] = []
-    if spec.precompiled_charsmap:
-        steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
+    steps: list[Any] = [normalizers.Precompiled(spec.precompiled_charsmap)] if spec.precompiled_charsmap else []
     if spec.remove_extra_whitespaces:
-        steps += [normalizers.Replace(Regex("^ +| +$"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+        steps += [normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
     if spec.add_dummy_prefix:
         steps.append(normalizers.Prepend("▁"))
     return normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
