@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from corpus.config import IngestConfig, Takedown
-from corpus.documents import canonical_meta
 from corpus.inventory import Inventory
+from corpus.parts import canonical_meta
 from corpus.sources import open_source
 from storage.schemas import LEDGER
 

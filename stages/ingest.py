@@ -130,7 +130,8 @@ class Ingest(Stage[IngestConfig]):
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         from corpus.adoption import adopt
-        from corpus.documents import Position, read_unit
+        from corpus.documents import read_unit
+        from corpus.parts import Position
 
         files = unit.payload["unit"]
         if (adopted := adopt(self.config, files)) is not None:

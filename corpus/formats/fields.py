@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
+import pyarrow as pa
 
 from corpus.config import SourceConfig
 from corpus.sources.base import BadRecord, Record, bad_record
@@ -31,16 +32,38 @@ class ObjectReader:
             return wrong_text(number, self._text_field, None if text is ABSENT else text, data)
         if not text or text.isspace():
             return bad_record(number, "empty-text", f"field {self._text_field!r} is empty", data)
-        meta = None
-        if self._meta:
-            meta = {name: found for name, get in self._meta if (found := get(value)) is not ABSENT}
+        metas = self._metas([value])
         return Record(
             number,
             text,
             plain_string(self._url(value)) if self._url else None,
             plain_string(self._date(value)) if self._date else None,
-            meta or None,
+            metas[0] if metas else None,
         )
+
+    def columns(
+        self, values: Sequence[dict[str, Any]]
+    ) -> tuple[pa.LargeStringArray, pa.StringArray | None, pa.StringArray | None, list[dict[str, Any] | None] | None]:
+        """Texts, addresses, dates and further fields of objects, as `Rows` has them; "" where there is no text."""
+        texts = [text if type(text := self._text(value)) is str else "" for value in values]
+        urls, dates = (
+            _strings([found if type(found := get(value)) is str and found else plain_string(found) for value in values])
+            if get
+            else None
+            for get in (self._url, self._date)
+        )
+        return pa.array(texts, pa.large_string()), urls, dates, self._metas(values)
+
+    def _metas(self, values: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None] | None:
+        if not self._meta:
+            return None
+        return [
+            {name: found for name, get in self._meta if (found := get(value)) is not ABSENT} or None for value in values
+        ]
+
+
+def _strings(values: list[str | None]) -> pa.StringArray | None:
+    return pa.array(values, pa.string()) if any(values) else None
 
 
 def wrong_text(number: int, name: str, value: Any, data: bytes | str) -> BadRecord:

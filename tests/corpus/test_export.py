@@ -9,7 +9,8 @@ import pyarrow as pa
 import zstandard
 
 from corpus.config import NormaliseConfig, SourceConfig
-from corpus.documents import document_id, read_all
+from corpus.documents import read_all
+from corpus.texts import document_id
 from corpus.export import jsonl_zst
 from storage.schemas import DOCUMENTS
 
