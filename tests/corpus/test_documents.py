@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from corpus.config import IngestConfig, NormaliseConfig, SourceConfig, Takedown
 from corpus.documents import id_index, read_all, read_unit
-from corpus.parts import DocumentBatch, canonical_meta
-from corpus.texts import document_id, large_strings
 from corpus.inventory import plan_units, take_inventory
+from corpus.parts import DocumentBatch, canonical_meta
 from corpus.sources import SourceError
+from corpus.texts import document_id, large_strings
 from storage.schemas import DOCUMENTS, ID_INDEX, LEDGER, QUARANTINE
 
 

@@ -10,8 +10,8 @@ import zstandard
 
 from corpus.config import NormaliseConfig, SourceConfig
 from corpus.documents import read_all
-from corpus.texts import document_id
 from corpus.export import jsonl_zst
+from corpus.texts import document_id
 from storage.schemas import DOCUMENTS
 
 
