@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from corpus.config import IngestConfig, NormaliseConfig, SourceConfig
 from corpus.inventory import IngestUnit, Span
@@ -33,6 +34,7 @@ from storage.manifests import Counts
 from storage.schemas import ID_BYTES, ID_INDEX
 
 _RECORDS_BETWEEN_TELLING = 256
+_INDEX_ROWS = 1 << 20
 _FEW_ROWS = 8
 """Fewer rows than this cost less one by one than as columns."""
 
@@ -166,14 +168,14 @@ class _UnitReader:
         for found in self._source.batches(file, cursor):
             uri = f"{file.uri}!/{cursor.member}" if cursor.member else file.uri
             if not isinstance(found, Rows):
-                document = self._as_document(uri, found) if type(found) is Record else found
+                document = self._as_document(uri, found) if isinstance(found, Record) else found
                 yield uri, document, (cursor.member, cursor.record, cursor.offset)
             elif self._each_by_itself or len(found.numbers) < _FEW_ROWS:
                 for record, end in zip(found.records(), found.ends.tolist(), strict=True):
                     yield uri, self._as_document(uri, record), (cursor.member, record.record + 1, end)
             else:
-                for row, document in self._normalised(found):
-                    yield uri, document, (cursor.member, int(found.numbers[row]) + 1, int(found.ends[row]))
+                for row, result in self._normalised(found):
+                    yield uri, result, (cursor.member, int(found.numbers[row]) + 1, int(found.ends[row]))
 
     def _normalised(self, rows: Rows) -> Iterator[tuple[int, _Block | BadRecord]]:
         """Rows of which a text is left, together, and the others; each with the number of its last row."""
@@ -247,21 +249,39 @@ def id_index(parts: Sequence[tuple[str, pa.Array | pa.ChunkedArray]]) -> pa.Tabl
     lengths = [len(ids) for _, ids in parts]
     number = np.repeat(np.arange(len(parts), dtype=np.int32), lengths)
     rows = np.concatenate([np.empty(0, np.int64), *(np.arange(length, dtype=np.int64) for length in lengths)])
-    # lexsort is stable: among equal ids the order stays that of part names and rows.
-    order = np.lexsort((keys[:, 1], keys[:, 0]))
+    order = _sorted_order(keys)
     sorted_ids = keys[order].astype(">u8").tobytes()
+    starts = range(0, len(order), _INDEX_ROWS)
     names = pa.DictionaryArray.from_arrays(pa.array(number[order]), pa.array([name for name, _ in parts], pa.string()))
     return pa.Table.from_arrays(
         [
             pa.FixedSizeBinaryArray.from_buffers(pa.binary(ID_BYTES), len(order), [None, pa.py_buffer(sorted_ids)]),
-            names.cast(pa.string()),
+            # In pieces: an array of strings has 2 GiB at most.
+            pa.chunked_array([names[at : at + _INDEX_ROWS].cast(pa.string()) for at in starts], pa.string()),
             pa.array(rows[order]),
         ],
         schema=ID_INDEX,
     )
 
 
-def _id_words(ids: pa.Array | pa.ChunkedArray) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
+def _sorted_order(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The stable order of keys (uint64[n, 2]) by their first word, then by their second.
+
+    Fast where few are equal: sorting by one word alone need not be stable, and equal neighbours are put right after.
+    """
+    order = np.argsort(keys[:, 0])
+    first = keys[order, 0]
+    tied = np.zeros(len(order) + 1, np.bool_)
+    tied[1:-1] = first[1:] == first[:-1]
+    places = np.flatnonzero(tied[1:] | tied[:-1])
+    if len(places) > len(order) // 8:
+        return np.lexsort((keys[:, 1], keys[:, 0]))
+    some = order[places]
+    order[places] = some[np.lexsort((some, keys[some, 1], keys[some, 0]))]
+    return order
+
+
+def _id_words(ids: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
     """Ids as two big-endian words each, which compare as the 16 bytes do."""
     if isinstance(ids, pa.ChunkedArray):
         ids = ids.combine_chunks()

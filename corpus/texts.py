@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from itertools import compress
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +18,10 @@ from numpy.typing import NDArray
 
 from corpus.config import NormaliseConfig
 from corpus.normalise import COMPOSES_BEYOND_16_BITS, NEVER_CLEAN, bad_neighbours, normalise
-from corpus.text_kernels import ASCII_OTHER, CLOSER_LOOK, find_blank, find_unclean
+from corpus.text_kernels import ASCII_OTHER, CLOSER_LOOK, find_blank, find_unclean, trim_texts
 from storage.schemas import ID_BYTES
 
+_TRIMMING = ("trailing_white_space", "blank_lines")
 _blake2b = partial(hashlib.blake2b, digest_size=ID_BYTES)
 
 
@@ -31,7 +33,7 @@ def document_id(text: str) -> bytes:
 def content_ids(texts: pa.LargeStringArray) -> pa.FixedSizeBinaryArray:
     """The id of every text."""
     offsets, data = buffers(texts)
-    view = memoryview(data)
+    view = data.data
     ids = b"".join([_blake2b(view[begin:end]).digest() for begin, end in itertools.pairwise(offsets.tolist())])
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(ID_BYTES), len(texts), [None, pa.py_buffer(ids)])
 
@@ -82,20 +84,31 @@ def normalise_texts(
         Row -> names of the repairs that changed it; rows that none changed are not in it.
     """
     offsets, data = buffers(texts)
-    rows = np.empty(len(texts), np.int64)
-    number = find_unclean(data, offsets, *_characters(), rows)
-    steps, pieces, at = {}, [], int(offsets[0])
-    sizes = np.diff(offsets)
-    for row in rows[:number].tolist():
-        text, changed = normalise(texts[row].as_py(), config)
+    rows, ragged = np.empty(len(texts), np.int64), np.empty(len(texts), np.bool_)
+    number = find_unclean(data, offsets, *_characters(), rows, ragged)
+    rows, ragged, sizes = rows[:number], ragged[:number], np.diff(offsets)
+    if not (config.trailing_white_space and config.blank_lines):
+        ragged[:] = False
+    some = rows[ragged]
+    trimmed, trimmed_sizes = np.empty(sizes[some].sum(), np.uint8), np.empty(len(some), np.int64)
+    shortened = np.empty((len(some), 2), np.bool_)
+    trim_texts(data, offsets, some, trimmed, trimmed_sizes, shortened)
+    ready = zip(np.cumsum(trimmed_sizes).tolist(), trimmed_sizes.tolist(), shortened.tolist(), strict=True)
+    steps: dict[int, tuple[str, ...]] = {}
+    pieces, at = [], int(offsets[0])
+    for row, trimmed_only in zip(rows.tolist(), ragged.tolist(), strict=True):
+        if trimmed_only:
+            end, size, which = next(ready)
+            repaired, changed = trimmed.data[end - size : end], tuple(compress(_TRIMMING, which))
+        else:
+            text, changed = normalise(texts[row].as_py(), config)
+            repaired = memoryview(text.encode())
         if changed:
-            repaired = text.encode()
-            pieces += [data[at : offsets[row]], repaired]
-            at = int(offsets[row + 1])
-            steps[row], sizes[row] = changed, len(repaired)
+            pieces += [data.data[at : offsets[row]], repaired]
+            at, steps[row], sizes[row] = int(offsets[row + 1]), changed, len(repaired)
     if not steps:
         return texts, steps
-    return _joined(sizes, b"".join([*pieces, data[at : offsets[-1]]])), steps
+    return _joined(sizes, b"".join([*pieces, data.data[at : offsets[-1]]])), steps
 
 
 @lru_cache(maxsize=1)

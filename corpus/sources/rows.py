@@ -38,7 +38,15 @@ class Rows(NamedTuple):
 
     def slice(self, begin: int, end: int) -> Rows:
         """Rows `begin` to `end`; the columns are not copied."""
-        return Rows(*(column if column is None else column[begin:end] for column in self))
+        some = slice(begin, end)
+        return Rows(
+            self.numbers[some],
+            self.ends[some],
+            self.texts[some],
+            self.urls[some] if self.urls is not None else None,
+            self.dates[some] if self.dates is not None else None,
+            self.metas[some] if self.metas is not None else None,
+        )
 
     def records(self) -> Iterator[Record]:
         """The same records one by one."""
