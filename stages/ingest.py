@@ -163,6 +163,7 @@ class Ingest(Stage[IngestConfig]):
             notes = {"ledger": ledger, "normalised": [batch.normalised], "position": asdict(position)}
             writer.commit(number, notes)
             number += 1
+            del batch  # or it would be held while the next one grows
 
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
         import pyarrow as pa

@@ -69,8 +69,8 @@ class JsonLines:
                 if selection.stop is not None and offset - sizes[-1] >= selection.stop:
                     inside = int(np.searchsorted(ends - sizes, selection.stop))
                     lines, ends = lines[:inside], ends[:inside]
-            filled = [bool(line) and not line.isspace() for line in lines]
-            if not all(filled):
+            if not all(lines) or any(map(bytes.isspace, lines)):
+                filled = [bool(line) and not line.isspace() for line in lines]
                 lines, ends = list(compress(lines, filled)), ends[filled]
             if after_gap and lines:
                 after_gap = False
@@ -90,13 +90,7 @@ class JsonLines:
         self, numbers: NDArray[np.int64], ends: NDArray[np.int64], lines: list[bytes], selection: Selection
     ) -> Iterator[Found | Rows]:
         """The records of lines: those that are readable side by side, each of the others by itself."""
-        values = []
-        for line in lines:
-            try:
-                value = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                value = None
-            values.append(value if type(value) is dict else {})
+        values = _objects(lines)
         texts, *others = self._objects.columns(values)
         begin = 0
         for end in [*blank_rows(texts), len(lines)]:
@@ -120,6 +114,24 @@ class JsonLines:
             message = f"one JSON object a line is expected, this line is a {type(value).__name__}"
             return bad_record(number, "not-an-object", message, line)
         return self._objects.record(number, value, line)
+
+
+def _objects(lines: list[bytes]) -> list[dict[str, Any]]:
+    """The object on every line, empty where there is none."""
+    try:
+        values = list(map(orjson.loads, lines))
+    except orjson.JSONDecodeError:
+        values = [_value_or_none(line) for line in lines]
+    if set(map(type, values)) <= {dict}:
+        return values
+    return [value if type(value) is dict else {} for value in values]
+
+
+def _value_or_none(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def parse_json(number: int, data: bytes) -> Any:
