@@ -230,7 +230,7 @@ def finish_listing(config: SourceConfig, files: list[InputFile], looked_at: str,
     """
     if not files:
         raise SourceError(
-            f"source {config.name!r}: no {config.kind} files found at {looked_at!r}; check the path"
+            f"source {config.name!r}, path: no {config.kind} files found at {looked_at!r}"
             + (f", include {config.include}" if config.include else "")
             + (f", exclude {config.exclude}" if config.exclude else "")
             + (f"; {instead}" if instead else "")

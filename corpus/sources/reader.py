@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from corpus.config import SourceConfig
 from corpus.sources.archives import PATTERNS, Member, archive_kind, members
-from corpus.sources.base import BadRecord, Cursor, Found, InputFile, Selection, Skipped, bad_record
+from corpus.sources.base import BadRecord, Cursor, Found, InputFile, Selection, Skipped, SourceError, bad_record
 from corpus.sources.files import CANNOT_OPEN, checksum, find_root, list_files, matcher, open_input
 from corpus.sources.streams import SUFFIXES, Content
 
@@ -23,7 +23,10 @@ class FileSource:
     def __init__(self, config: SourceConfig, format: Format) -> None:
         self.config = config
         self._format = format
-        self._root = find_root(config.path)
+        try:
+            self._root = find_root(config.path)
+        except SourceError as error:
+            raise SourceError(f"source {config.name!r}, path: {error}") from error
         self._patterns = tuple(name + packed for name in format.endings for packed in SUFFIXES)
         self._members_named = matcher(config.members or self._patterns)
 
