@@ -13,7 +13,9 @@ from storage.settings import STRICT, setting
 MEBIBYTE = 1 << 20
 
 
-Kind = Literal["python-docs", "jsonl", "json", "parquet", "arrow", "csv", "text", "html", "warc", "mediawiki"]
+Kind = Literal[
+    "python-docs", "jsonl", "json", "parquet", "arrow", "csv", "text", "html", "warc", "mediawiki", "pdf", "epub"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +75,14 @@ class SourceConfig:
         "quality",
     )
     page_seconds: float = setting(
-        "html, warc: CPU seconds the extraction of one page may take; pages that need more are quarantined.", 30.0, gt=0
+        "html, warc, mediawiki, pdf, epub: CPU seconds the extraction of one page (or book) may take; those that need "
+        "more are quarantined.",
+        30.0,
+        gt=0,
     )
     page_memory_bytes: int = setting(
-        "html, warc: memory the extraction of one page may take; pages that need more are quarantined.",
+        "html, warc, mediawiki, pdf, epub: memory the extraction of one page (or book) may take; those that need more "
+        "are quarantined.",
         1024 * MEBIBYTE,
         ge=64 * MEBIBYTE,
     )

@@ -21,7 +21,7 @@ from corpus.sources.base import InputFile, hash64
 
 # Files in a group, about, once a source has more than that: record formats hold many documents a file, the others one
 # or a few.
-_GROUP_FILES = {"text": 64, "html": 64, "python-docs": 64}
+_GROUP_FILES = {"text": 64, "html": 64, "pdf": 64, "epub": 64, "python-docs": 64}
 _GROUP_RECORD_FILES = 1024
 
 RANGE_PARTS = 4

@@ -89,6 +89,8 @@ class BadRecord(NamedTuple):
     extraction-timeout  a page needs more CPU time than `page_seconds`
     extraction-memory   a page needs more memory than `page_memory_bytes`
     extraction-crashed  the extractor fails on a page, or dies
+    bad-pdf, bad-epub   a book that is damaged, or lacks pages or chapters that it names
+    encrypted-file      a book that opens with a password only
     bad-syntax          a Python file that does not parse
     lone-surrogate      half of a surrogate pair, and repair is switched off
     """

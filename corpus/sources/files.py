@@ -52,6 +52,8 @@ _KINDS = {
     ".htm": "html",
     ".warc": "warc",
     ".xml": "mediawiki",
+    ".pdf": "pdf",
+    ".epub": "epub",
 }
 """The kind of source that usually reads an ending, for error messages."""
 

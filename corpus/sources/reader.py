@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from corpus.config import SourceConfig
-from corpus.sources.archives import PATTERNS, Member, archive_kind, members
+from corpus.sources.archives import PATTERNS, Member, archive_kind, is_epub, members
 from corpus.sources.base import BadRecord, Cursor, Found, InputFile, Selection, Skipped, SourceError, bad_record
 from corpus.sources.files import CANNOT_OPEN, checksum, find_root, list_files, matcher, open_input
 from corpus.sources.streams import SUFFIXES, Content
@@ -67,7 +67,7 @@ class FileSource:
             content = Content(raw, file.uri, offset=cursor.offset if middle else 0)
             cursor.tell = lambda: content.position
             # What is no archive at its beginning is none in the middle.
-            if not middle and (kind := archive_kind(content.head())):
+            if not middle and (kind := self._archive_kind(content)):
                 yield from self._members(kind, content, file, cursor)
             else:
                 selection = Selection(self.config, file.uri, cursor, resumable=self._format.resumable)
@@ -92,12 +92,17 @@ class FileSource:
             selection = Selection(self.config, f"{file.uri}!/{member.name}", cursor, resumable=self._format.resumable)
             content = Content(member.raw, member.name, offset=selection.offset, around=archive)
             # What is no archive at its beginning is none in the middle.
-            if not selection.offset and archive_kind(content.head()):
+            if not selection.offset and self._archive_kind(content):
                 if not cursor.record:
                     cursor.record, cursor.offset = 1, -1
                     yield bad_record(0, "nested-archive", "an archive inside an archive: unpack the outer one first")
                 continue
             yield from self._read(content, selection)
+
+    def _archive_kind(self, content: Content) -> str:
+        """ "zip", "tar" or "" for what is no archive, but a file of the format."""
+        head = content.head()
+        return "" if self.config.kind == "epub" and is_epub(head, content.name) else archive_kind(head)
 
     def _read(self, content: Content, selection: Selection) -> Iterator[Found]:
         """Records of a file or member, without those that were given before, as a tail that is lost may have been."""
