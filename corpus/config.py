@@ -86,6 +86,10 @@ class SourceConfig:
         1024 * MEBIBYTE,
         ge=64 * MEBIBYTE,
     )
+    digests: Literal["check", "ignore"] = setting(
+        "warc: whether the digests that records state of themselves are checked; what does not fit is quarantined.",
+        "check",
+    )
     namespaces: tuple[int, ...] = setting("mediawiki: numbers of the namespaces that are read; 0 holds articles.", (0,))
     members: tuple[str, ...] = setting(
         "Inside zip and tar archives: only members that match one of these patterns; empty takes the format's usual "

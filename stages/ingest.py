@@ -27,7 +27,7 @@ class Ingest(Stage[IngestConfig]):
     """Reads every source, in parts that depend on the files alone."""
 
     name = "ingest"
-    version = 2
+    version = 3
 
     def __init__(self, config: IngestConfig, *, verify: bool = False) -> None:
         super().__init__(config)

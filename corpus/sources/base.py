@@ -84,6 +84,7 @@ class BadRecord(NamedTuple):
     too-long            longer than `max_record_bytes`
     bad-xml             a page of a MediaWiki dump does not parse or is not closed
     bad-warc            a stretch that is no WARC or ARC record, or a record that is cut, has no type, or is a segment
+    wrong-digest        a WARC record whose bytes do not fit the digest that it states of them
     bad-http            a response without a status line, or whose chunked or compressed body is damaged or cut short
     no-main-content     a page has no text that the extractor takes for main content
     extraction-timeout  a page needs more CPU time than `page_seconds`

@@ -28,6 +28,7 @@ class FileSource:
         except SourceError as error:
             raise SourceError(f"source {config.name!r}, path: {error}") from error
         self._patterns = tuple(name + packed for name in format.endings for packed in SUFFIXES)
+        self._locating = False
         self._members_named = matcher(config.members or self._patterns)
 
     def inventory(self) -> list[InputFile]:
@@ -70,6 +71,7 @@ class FileSource:
             if not middle and (kind := self._archive_kind(content)):
                 yield from self._members(kind, content, file, cursor)
             else:
+                content.what_follows = lambda offset: f"records from {self._record_at(file, offset)} on"
                 selection = Selection(self.config, file.uri, cursor, resumable=self._format.resumable)
                 yield from self._read(content, selection)
         cursor.sha256 = content.sha256
@@ -91,6 +93,7 @@ class FileSource:
             assert member.raw is not None
             selection = Selection(self.config, f"{file.uri}!/{member.name}", cursor, resumable=self._format.resumable)
             content = Content(member.raw, member.name, offset=selection.offset, around=archive)
+            content.what_follows = lambda offset: "records from 0 on"
             # What is no archive at its beginning is none in the middle.
             if not selection.offset and self._archive_kind(content):
                 if not cursor.record:
@@ -109,6 +112,18 @@ class FileSource:
         start = selection.cursor.record
         found = self._format.records(content, selection)
         return found if not start else (record for record in found if record.record >= start)
+
+    def _record_at(self, file: InputFile, offset: int) -> int:
+        """The first record that may reach beyond a decompressed byte, found by reading up to it once more."""
+        cursor, number = Cursor(), 0
+        if offset and not self._locating:  # the damage is met again on the way there
+            self._locating = True
+            for found in self.records(file, cursor=cursor):
+                if not 0 <= cursor.offset <= offset:
+                    break
+                number = found.record + 1
+            self._locating = False
+        return number
 
     def _instead(self, member: Member) -> BadRecord | Skipped | None:
         """What a member gives that is not read; None for one that is."""
