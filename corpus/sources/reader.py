@@ -11,7 +11,7 @@ from corpus.config import SourceConfig
 from corpus.sources.archives import PATTERNS, Member, archive_kind, is_epub, members
 from corpus.sources.base import BadRecord, Cursor, Found, InputFile, Selection, Skipped, SourceError, bad_record
 from corpus.sources.files import CANNOT_OPEN, checksum, find_root, list_files, matcher, open_input
-from corpus.sources.streams import SUFFIXES, Content
+from corpus.sources.streams import SUFFIXES, Content, bytes_from
 
 if TYPE_CHECKING:
     from corpus.formats import Format
@@ -66,12 +66,13 @@ class FileSource:
         with raw:
             middle = self._format.resumable and not cursor.member and cursor.offset > 0
             content = Content(raw, file.uri, offset=cursor.offset if middle else 0)
+            content.what_follows = lambda offset: f"records from {self._record_at(file, offset)} on"
             cursor.tell = lambda: content.position
             # What is no archive at its beginning is none in the middle.
             if not middle and (kind := self._archive_kind(content)):
+                content.what_follows = bytes_from
                 yield from self._members(kind, content, file, cursor)
             else:
-                content.what_follows = lambda offset: f"records from {self._record_at(file, offset)} on"
                 selection = Selection(self.config, file.uri, cursor, resumable=self._format.resumable)
                 yield from self._read(content, selection)
         cursor.sha256 = content.sha256

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from corpus.sources.compression import Codec, Gap, Inflater, find_codec
 
-__all__ = ["BOMB_BYTES", "BOMB_RATIO", "SUFFIXES", "Content", "Gap"]
+__all__ = ["BOMB_BYTES", "BOMB_RATIO", "SUFFIXES", "Content", "Gap", "bytes_from"]
 
 SUFFIXES = ("", ".gz", ".zst", ".bz2", ".xz", ".lz4")
 """Usual endings of compressed files; what a file is compressed with is found by its content."""
@@ -66,7 +66,7 @@ class Content:
         self.broken = ""
         self.suspect: int | None = None
         """Of content that broke because it is damaged: what came from this decompressed byte on may be wrong."""
-        self.what_follows: Callable[[int], str] = _bytes_from
+        self.what_follows: Callable[[int], str] = bytes_from
         """Says what came from a decompressed byte on, in words, for the message."""
 
     @property
@@ -210,5 +210,6 @@ class Content:
         return data
 
 
-def _bytes_from(offset: int) -> str:
+def bytes_from(offset: int) -> str:
+    """What came from a decompressed byte on, where there is no better name for it."""
     return f"what came from byte {offset} of the decompressed content on"
