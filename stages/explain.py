@@ -172,6 +172,7 @@ def find_record(ingest: Output, uri: str, number: int) -> list[tuple[str, str, i
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    uri = stored_uri(ingest, uri)
     ledger = ingest.read("about/ledger")
     columns = (ledger.column(name).to_pylist() for name in ("source", "uri", "unit", "status"))
     names = {(source, name): (unit, status) for source, name, unit, status in zip(*columns, strict=True)}
@@ -216,6 +217,21 @@ def find_record(ingest: Output, uri: str, number: int) -> list[tuple[str, str, i
         what = "this record was skipped, or is not there" if skipped else "there is no such record"
         raise StageError(f"{uri}#{number}: {what}; {told}, counted from 0")
     return found
+
+
+def stored_uri(ingest: Output, uri: str) -> str:
+    """A uri as the output has it: without the personal data in names, where they are redacted."""
+    kinds = ingest.manifest["parameters"]["redact"]["kinds"]
+    if not kinds:
+        return uri
+    from corpus.config import RedactConfig
+    from corpus.redaction import Redactor
+
+    redactor = Redactor(RedactConfig(kinds=tuple(kinds)))
+    source, colon, bare = uri.partition(":")
+    if colon and re.fullmatch(r"[a-z0-9-]+", source):
+        return f"{source}:{'!/'.join(map(redactor.name, bare.split('!/')))}"
+    return "!/".join(map(redactor.name, uri.split("!/")))
 
 
 def is_of_unit(stem: str, unit: str) -> bool:

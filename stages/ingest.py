@@ -89,7 +89,7 @@ class Ingest(Stage[IngestConfig]):
             else {}
         )
         found = find_spans(self.inventory(), self.config, known)
-        files = [[list(astuple(file)), [list(astuple(span)) for span in spans]] for file, spans in found.items()]
+        files = [[_stored(file), [list(astuple(span)) for span in spans]] for file, spans in found.items()]
         writer.json("about/spans", {"part_bytes": size, "files": files})
         writer.notes["spans"] = files
 
@@ -191,9 +191,14 @@ class Ingest(Stage[IngestConfig]):
                 for step, number in steps.items():
                     normalised[step] = normalised.get(step, 0) + number
         writer.json("about/normalised", normalised)
-        if verified := [list(astuple(file)) for file in self.inventory().files if file.seen]:
+        if verified := [_stored(file) for file in self.inventory().files if file.seen]:
             writer.json("about/verified", verified)
         writer.parquet("index/ids", index, ID_INDEX)
+
+
+def _stored(file: Any) -> list[Any]:
+    """An input file as it is written down: without its true path, where names are redacted."""
+    return list(astuple(file))[:5]
 
 
 def list_inputs(config: IngestConfig, setting: str) -> Any:

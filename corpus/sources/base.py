@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from corpus.config import SourceConfig
@@ -37,6 +37,8 @@ class InputFile:
         what is listed and cannot be opened.
     seen
         The etag that was seen, where verifying the content put another one in its place.
+    path
+        Its path below the root, where `uri` is another one because names are redacted; it is not written down.
     """
 
     source: str
@@ -44,6 +46,12 @@ class InputFile:
     bytes: int
     etag: str
     seen: str = ""
+    path: str = field(default="", compare=False)
+
+    @property
+    def place(self) -> str:
+        """Its path below the source's root."""
+        return self.path or self.uri
 
 
 class Record(NamedTuple):

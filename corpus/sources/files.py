@@ -273,7 +273,7 @@ def open_input(root: Root, file: InputFile) -> BinaryIO:
     SourceError
         If it is no longer the file of the inventory.
     """
-    path = root.locate(file.uri)
+    path = root.locate(file.place)
     if root.system is not None:
 
         def check(size: int | None, marks: frozenset[str]) -> None:

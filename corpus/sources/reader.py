@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class FileSource:
-    """Files of one format below a path."""
+    """Files of one format below a path; `shown` gives the names that files and members of archives have in uris."""
 
-    def __init__(self, config: SourceConfig, format: Format) -> None:
+    def __init__(self, config: SourceConfig, format: Format, shown: Callable[[str], str] | None = None) -> None:
         self.config = config
+        self._shown = shown
         self._format = format
         try:
             self._root = find_root(config.path)
@@ -33,7 +35,11 @@ class FileSource:
 
     def inventory(self) -> list[InputFile]:
         """All files, sorted by uri."""
-        return list_files(self.config, (*self._patterns, *PATTERNS), self._root)
+        files = list_files(self.config, (*self._patterns, *PATTERNS), self._root)
+        if self._shown is None:
+            return files
+        shown = [replace(file, uri=self._shown(file.uri), path=file.uri) for file in files]
+        return sorted(shown, key=lambda file: file.uri)
 
     @contextlib.contextmanager
     def open(self, file: InputFile) -> Iterator[BinaryIO | None]:
@@ -48,7 +54,7 @@ class FileSource:
 
     def local_path(self, file: InputFile) -> Path | None:
         """The file's path on this machine, None where it lies elsewhere."""
-        return Path(self._root.locate(file.uri)) if self._root.system is None else None
+        return Path(self._root.locate(file.place)) if self._root.system is None else None
 
     def checksum(self, file: InputFile) -> str | None:
         """ "sha256:hex" of a file as it lies there, by reading it; None if it cannot be opened."""
@@ -65,7 +71,7 @@ class FileSource:
             return
         with raw:
             middle = self._format.resumable and not cursor.member and cursor.offset > 0
-            content = Content(raw, file.uri, offset=cursor.offset if middle else 0)
+            content = Content(raw, file.place, offset=cursor.offset if middle else 0)
             content.what_follows = lambda offset: f"records from {self._record_at(file, offset)} on"
             cursor.tell = lambda: content.position
             # What is no archive at its beginning is none in the middle.
@@ -73,7 +79,7 @@ class FileSource:
                 content.what_follows = bytes_from
                 yield from self._members(kind, content, file, cursor)
             else:
-                selection = Selection(self.config, file.uri, cursor, resumable=self._format.resumable)
+                selection = Selection(self.config, file.place, cursor, resumable=self._format.resumable)
                 yield from self._read(content, selection)
         cursor.sha256 = content.sha256
 
@@ -81,18 +87,19 @@ class FileSource:
         """Records of the members, numbered from 0 in each; a member that is not read gives one, as its record 0."""
         resumed = cursor.member
         for member in members(kind, archive):
-            if resumed and member.name != resumed:
+            name = member.name if self._shown is None else self._shown(member.name)
+            if resumed and name != resumed:
                 continue
             if not resumed:
                 cursor.record, cursor.offset = 0, 0
-            resumed, cursor.member = "", member.name
+            resumed, cursor.member = "", name
             if (instead := self._instead(member)) is not None:
                 if not cursor.record:
                     cursor.record, cursor.offset = 1, -1
                     yield instead
                 continue
             assert member.raw is not None
-            selection = Selection(self.config, f"{file.uri}!/{member.name}", cursor, resumable=self._format.resumable)
+            selection = Selection(self.config, f"{file.place}!/{member.name}", cursor, resumable=self._format.resumable)
             content = Content(member.raw, member.name, offset=selection.offset, around=archive)
             content.what_follows = lambda offset: "records from 0 on"
             # What is no archive at its beginning is none in the middle.
