@@ -76,7 +76,7 @@ class BadRecord(NamedTuple):
     unsafe-name         a member's name is absolute, leads out of the archive or has a NUL in it
     encrypted-member    a member of an archive is encrypted
     nested-archive      a member of an archive is an archive
-    unsupported-compression   a member is packed by a method that is not known
+    unsupported-compression   a member is packed by a method that is not known, or a file is compressed twice
     too-many-members    a zip archive has more members than `corpus.sources.archives.MAX_ZIP_MEMBERS`
     bad-parquet         a Parquet file or row group cannot be read
     bad-arrow           an Arrow file or record batch cannot be read

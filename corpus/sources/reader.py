@@ -78,6 +78,8 @@ class FileSource:
             if not middle and (kind := self._archive_kind(content)):
                 content.what_follows = bytes_from
                 yield from self._members(kind, content, file, cursor)
+            elif not middle and content.packed_twice:
+                yield from _packed_twice(content, cursor)
             else:
                 selection = Selection(self.config, file.place, cursor, resumable=self._format.resumable)
                 yield from self._read(content, selection)
@@ -108,7 +110,10 @@ class FileSource:
                     cursor.record, cursor.offset = 1, -1
                     yield bad_record(0, "nested-archive", "an archive inside an archive: unpack the outer one first")
                 continue
-            yield from self._read(content, selection)
+            if not selection.offset and content.packed_twice:
+                yield from _packed_twice(content, cursor)
+            else:
+                yield from self._read(content, selection)
 
     def _archive_kind(self, content: Content) -> str:
         """ "zip", "tar" or "" for what is no archive, but a file of the format."""
@@ -145,3 +150,12 @@ class FileSource:
 def _is_hidden(name: str) -> bool:
     """Members that a folder's listing would not show, and those that a Mac adds to its archives."""
     return any(step.startswith(".") or step == "__MACOSX" for step in name.split("/"))
+
+
+def _packed_twice(content: Content, cursor: Cursor) -> Iterator[Found]:
+    """The one record of a file that nobody meant to compress twice."""
+    if not cursor.record:
+        cursor.record, cursor.offset = 1, -1
+        yield bad_record(
+            0, "unsupported-compression", "the content is compressed twice: unpack it once", content.head()
+        )

@@ -79,6 +79,11 @@ class Content:
         """Whether the content is compressed."""
         return find_codec(self._peek()) is not None
 
+    @property
+    def packed_twice(self) -> bool:
+        """Whether what comes out of the decoder is compressed again."""
+        return self.packed and find_codec(self.head()) is not None
+
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self.segments():
             if isinstance(chunk, Gap):

@@ -272,3 +272,12 @@ def _tar(members: dict[str, bytes]) -> bytes:
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", sorted(PACKERS.keys() - {"plain"}))
+def test_a_file_that_is_compressed_twice_is_one_bad_record(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(PACKERS[kind](DATA)))
+    (tmp_path / "b.tar").write_bytes(_tar({"a.jsonl.gz": PACKERS[kind](gzip.compress(DATA)), "b.jsonl": DATA[:1000]}))
+    found = read("jsonl", tmp_path)
+    assert kinds(found)[:2] == ["unsupported-compression"] * 2
+    assert len(texts(found)) > 5
