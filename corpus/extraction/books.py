@@ -89,7 +89,7 @@ def read_pdf(data: bytes) -> Book:
     except pypdfium2.PdfiumError as error:
         if getattr(error, "err_code", None) == _PASSWORD:
             raise BookError("encrypted-file", "the PDF opens with a password only") from None
-        raise BookError("bad-pdf", str(error)) from None
+        raise BookError("bad-pdf", str(error).replace(" (PDFium: Success)", "")) from None
     about = _pdf_about(document.get_metadata_dict(skip_empty=True))
     pages: list[list[str]] = []
     damaged = 0
@@ -153,7 +153,7 @@ def read_epub(data: bytes) -> Book:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return _read_archive(archive)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, OSError, _zlib_error()) as error:
-        raise BookError("bad-epub", f"{type(error).__name__}: {error}") from None
+        raise BookError("bad-epub", f"the archive is damaged: {error}") from None
 
 
 def _zlib_error() -> type[Exception]:

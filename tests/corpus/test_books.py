@@ -256,14 +256,14 @@ def test_scrambled_fonts_are_no_hindrance(tmp_path: Path) -> None:
     ("data", "error", "message"),
     [
         (b"", "empty-text", "the file is empty"),
-        (b"no zip", "bad-epub", "not a zip"),
+        (b"no zip", "bad-epub", "the archive is damaged: File is not a zip"),
         (make_epub(container="<container/>"), "bad-epub", "points to ''"),
         (make_epub(container="no XML"), "bad-epub", "META-INF/container.xml"),
         (make_epub(opf="<package/>"), "bad-epub", "names no chapters"),
         (make_epub({"../../x.xhtml": "<p>Outside.</p>"}), "bad-epub", "1 of 1 chapters are missing"),
         (make_epub({"a.xhtml": " "}), "empty-text", "none of 1 chapters holds text"),
         (make_epub(more={"META-INF/encryption.xml": OBFUSCATED.format("OEBPS/b.xhtml")}), "encrypted-file", "chapters"),
-        (make_epub()[:-60], "bad-epub", "not a zip"),
+        (make_epub()[:-60], "bad-epub", "the archive is damaged: File is not a zip"),
     ],
 )
 def test_what_is_no_readable_epub_is_put_aside(tmp_path: Path, data: bytes, error: str, message: str) -> None:
