@@ -131,11 +131,13 @@ class FileSource:
         cursor, number = Cursor(), 0
         if offset and not self._locating:  # the damage is met again on the way there
             self._locating = True
-            for found in self.records(file, cursor=cursor):
-                if not 0 <= cursor.offset <= offset:
-                    break
-                number = found.record + 1
-            self._locating = False
+            try:
+                for found in self.records(file, cursor=cursor):
+                    if not 0 <= cursor.offset <= offset:
+                        break
+                    number = found.record + 1
+            finally:
+                self._locating = False
         return number
 
     def _instead(self, member: Member) -> BadRecord | Skipped | None:
