@@ -158,7 +158,7 @@ def test_stop_words_of_the_document_s_language_are_counted() -> None:
     config = QualityConfig(language_stop_words={"de": ("DER", "die", "und", "hat"), "en": ("the",)})
     rows = compute_features(strings([german, french, ""]), config).to_pylist()
     assert [(row["language"], row["language_stop_words"]) for row in rows] == [("de", 3), ("fr", None), ("und", None)]
-    with pytest.raises(ValueError, match="language_stop_words: needs quality.features.identify_language"):
+    with pytest.raises(ValueError, match=r"language_stop_words: needs quality\.features.identify_language"):
         compute_features(strings([german]), replace(config, identify_language=False))
 
 
