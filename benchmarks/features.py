@@ -102,7 +102,7 @@ def first_call(folder: Path, compiling: bool) -> Work:
 
     texts = load_texts(folder).slice(0, 10)
     if compiling:
-        numba.config.CACHE_DIR = tempfile.mkdtemp(dir=folder)
+        numba.config.CACHE_DIR = tempfile.mkdtemp(dir=folder)  # type: ignore[attr-defined]
 
     def work() -> Result:
         from data_quality.features import compute_features
