@@ -1,4 +1,4 @@
-"""The settings of `filter`: presets, rules of one's own, contamination, gates. Light on purpose: no library is imported."""
+"""The settings of `filter`: presets, rules of one's own, contamination, gates. It imports no library."""
 
 from __future__ import annotations
 
