@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from data_quality.presets import Rule
 from stages.base import StageError
 from stages.graph import ORDER
 from storage.filesystem import Store
@@ -285,24 +286,30 @@ def _place(ingest: Output, stem: str, row: int) -> dict[str, Any]:
 
 def _rules(output: Output, hits: list[str], known: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rules that hit: what was measured, what drops, why and whose idea it is."""
-    from data_quality.presets import Rule
     from data_quality.rules import columns_of
 
     found = []
-    for row in output.read_json("about/rules"):
-        if row["name"] in hits:
-            condition = row.pop("condition")
-            rule = Rule(**row)
+    for rule in rules_of(output):
+        if rule.name in hits:
             measured = {name: looked_up(known, name) for name in columns_of([rule])}
             found.append(
                 {
                     "rule": rule.name,
                     "measured": measured[rule.feature] if [*measured] == [rule.feature] else measured,
-                    "drops_if": condition,
+                    "drops_if": rule.condition,
                     "reason": rule.reason,
                     "source": rule.source,
                 }
             )
+    return found
+
+
+def rules_of(output: Output) -> list[Rule]:
+    """The rules in force of a filter's output."""
+    found = []
+    for row in output.read_json("about/rules"):
+        row["threshold"] = tuple(row["threshold"]) if isinstance(row["threshold"], list) else row["threshold"]
+        found.append(Rule(**{name: row[name] for name in Rule.__dataclass_fields__}))
     return found
 
 
