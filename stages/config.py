@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from corpus.config import CutsConfig, ExportConfig, IngestConfig, SourceConfig, TokenizeConfig, TokenizerConfig
-from data_quality.duplicates_config import DeduplicateConfig, SelectConfig, SketchConfig
+from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.filter_config import FilterConfig
 from data_quality.quality_config import DecontaminateConfig, QualityConfig
+from data_quality.select_config import SelectConfig
 from model.config import ModelConfig, TrainingConfig
 from model.finetune_config import EvaluateConfig, FinetuneConfig, GenerateConfig
 from stages.base import Resources
@@ -151,6 +152,9 @@ class RunConfig:
                 raise ValueError(
                     f"the source name {name!r} stands twice among ingest.sources and decontaminate.eval_sets"
                 )
+        for name in self.select.sources:
+            if name not in [source.name for source in self.ingest.sources]:
+                raise ValueError(f"select.sources.{name}: there is no source of this name in ingest.sources")
         for user, needed in REQUIRES.items():
             if getattr(self, user) is not None:
                 for other in needed:
