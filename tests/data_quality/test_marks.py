@@ -26,7 +26,7 @@ from data_quality.quality_config import GOPHER_STOP_WORDS, QualityConfig
 from data_quality.words import SPACE, character_classes
 
 pieces = st.sampled_from(
-    ["the", "cat", "sat", "中文", "ไทย", "a", "-", "•", "…", "...", "#", "12", " ", " ", "  ", "\n", "\n", "\n\n", 
+    ["the", "cat", "sat", "中文", "ไทย", "a", "-", "•", "…", "...", "#", "12", " ", " ", "  ", "\n", "\n", "\n\n",
      "\t\n", "privet привет", "e\u0301", "\u200b", "😀", "stop,"]
 )  # fmt: skip
 texts = st.lists(pieces, max_size=60).map("".join)
