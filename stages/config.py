@@ -171,11 +171,11 @@ class RunConfig:
 
 def _check_rules(config: FilterConfig, quality: QualityStageConfig) -> None:
     """Refuse rules and gates that cannot be, and rules over what is not measured, before anything is done."""
-    from data_quality.features import feature_schema
+    from data_quality.feature_table import feature_schema
     from data_quality.gates import check_expectations
     from data_quality.rules import CONTAMINATION, resolve_rules
 
-    measured = feature_schema(quality.features, cuts=bool(quality.cuts.producers)).names
+    measured = feature_schema(quality.features).names
     check_expectations(config.expect, resolve_rules(config, measured), CONTAMINATION)
 
 
