@@ -82,9 +82,7 @@ class Quality(Stage[QualityStageConfig]):
         table = [part for part in started.parts if part.name == UNIGRAM_PART]
         shared = table[0].digest if table else None
         path = table[0].path if table else None
-        return [
-            replace(unit, payload={**unit.payload, "unigrams": path}) for unit in part_units(self, inputs, shared)
-        ]
+        return [replace(unit, payload={**unit.payload, "unigrams": path}) for unit in part_units(self, inputs, shared)]
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         import pyarrow as pa
