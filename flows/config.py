@@ -269,6 +269,8 @@ def _without_alternatives(problems: Sequence[Any]) -> list[Mapping[str, Any]]:
 def _alternative(step: str | int) -> str | None:
     """What people call the type that pydantic names in the path of a problem, or None if it is no type."""
     name = str(step)
+    if name.startswith("literal["):
+        return name.removeprefix("literal[").rstrip("]").strip("'")
     if name.startswith("tuple["):
         return "a list of text"
     return "a number for each name" if name.startswith("dict[") else _ALTERNATIVES.get(name)
