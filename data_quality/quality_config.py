@@ -31,7 +31,7 @@ class QualityConfig:
     )
     language_stop_words: dict[str, tuple[str, ...]] | Literal["fineweb-2"] = setting(
         "Stop words by language label, counted by the feature language_stop_words in documents of that language; "
-        "fineweb-2: its lists for 173 languages.",
+        "fineweb-2: its lists for 165 languages.",
         default_factory=dict,
     )
     short_line_characters: int = setting("Characters that a short line has at most (FineWeb).", 30, ge=1, le=100_000)

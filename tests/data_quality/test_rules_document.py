@@ -39,7 +39,7 @@ def _order(preset: str, rules: tuple[Rule, ...]) -> str:
 
 def _condition(rule: Rule) -> str:
     if isinstance(rule.threshold, Mapping):
-        example = ", ".join(f"{label} {rule.threshold[label]:g}" for label in ("de", "zh"))
+        example = ", ".join(f"{label} {rule.threshold[label]:g}" for label in ("de", "vi"))
         return f"{rule.feature} {rule.comparison} (by language: {example}, …)"
     return rule.condition
 
