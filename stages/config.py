@@ -11,7 +11,8 @@ from typing import Literal
 
 from corpus.config import CutsConfig, ExportConfig, IngestConfig, SourceConfig, TokenizeConfig, TokenizerConfig
 from data_quality.duplicates_config import DeduplicateConfig, SelectConfig, SketchConfig
-from data_quality.quality_config import DecontaminateConfig, FilterConfig, QualityConfig
+from data_quality.filter_config import FilterConfig
+from data_quality.quality_config import DecontaminateConfig, QualityConfig
 from model.config import ModelConfig, TrainingConfig
 from model.finetune_config import EvaluateConfig, FinetuneConfig, GenerateConfig
 from stages.base import Resources
@@ -137,6 +138,7 @@ class RunConfig:
                 f"deduplicate.bands × deduplicate.rows = {hashes} must be sketch.permutations = "
                 f"{self.sketch.permutations}"
             )
+        _check_rules(self.filter, self.quality)
         limit = self.filter.contamination_overlap
         if limit is not None and self.decontaminate.comparison.minimum_overlap > limit:
             raise ValueError(
@@ -161,6 +163,16 @@ class RunConfig:
             )
         if self.pretrain and self.tokenize and not self.tokenize.arrow:
             raise ValueError("tokenize.arrow is false, but pretrain reads Arrow shards")
+
+
+def _check_rules(config: FilterConfig, quality: QualityStageConfig) -> None:
+    """Refuse rules and gates that cannot be, and rules over what is not measured, before anything is done."""
+    from data_quality.features import feature_schema
+    from data_quality.gates import check_expectations
+    from data_quality.rules import CONTAMINATION, resolve_rules
+
+    measured = feature_schema(quality.features, cuts=bool(quality.cuts.producers)).names
+    check_expectations(config.expect, resolve_rules(config, measured), CONTAMINATION)
 
 
 REQUIRES: dict[str, tuple[str, ...]] = {

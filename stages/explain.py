@@ -5,10 +5,12 @@ Answers are plain dictionaries, found through the id index, the ledger and the m
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from data_quality.presets import Rule
 from stages.base import StageError
 from stages.graph import ORDER
 from storage.filesystem import Store
@@ -257,7 +259,8 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
         answer.update(status="kept", stage=stage)
     evidence["decisions"] = decisions
     if "filter" in decisions:
-        evidence["rules"] = _rules(outputs["filter"], decisions["filter"].get("hits", []), evidence.get("features", {}))
+        known = {**document, **evidence.get("features", {})}
+        evidence["rules"] = _rules(outputs["filter"], decisions["filter"].get("hits", []), known)
     keeper = decisions.get("deduplicate", {}).get("keeper")
     if keeper:
         places = find_id(outputs["ingest"], bytes.fromhex(keeper))
@@ -281,19 +284,43 @@ def _place(ingest: Output, stem: str, row: int) -> dict[str, Any]:
     }
 
 
-def _rules(output: Output, hits: list[str], features: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rules that hit: what was measured and what is allowed."""
-    return [
-        {
-            "rule": rule["name"],
-            "measured": features.get(rule["feature"]),
-            "drops_if": f"{rule['feature']} {rule['comparison']} {rule['threshold']}",
-            "reason": rule["reason"],
-            "source": rule["source"],
-        }
-        for rule in output.read_json("rules/table")
-        if rule["name"] in hits
-    ]
+def _rules(output: Output, hits: list[str], known: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rules that hit: what was measured, what drops, why and whose idea it is."""
+    from data_quality.rules import columns_of
+
+    found = []
+    for rule in rules_of(output):
+        if rule.name in hits:
+            measured = {name: looked_up(known, name) for name in columns_of([rule])}
+            found.append(
+                {
+                    "rule": rule.name,
+                    "measured": measured[rule.feature] if [*measured] == [rule.feature] else measured,
+                    "drops_if": rule.condition,
+                    "reason": rule.reason,
+                    "source": rule.source,
+                }
+            )
+    return found
+
+
+def rules_of(output: Output) -> list[Rule]:
+    """The rules in force of a filter's output."""
+    found = []
+    for row in output.read_json("about/rules"):
+        row["threshold"] = tuple(row["threshold"]) if isinstance(row["threshold"], list) else row["threshold"]
+        found.append(Rule(**{name: row[name] for name in Rule.__dataclass_fields__}))
+    return found
+
+
+def looked_up(known: Mapping[str, Any], name: str) -> Any:
+    """What a rule sees of a document under a name: a feature, a column, or a field of `meta`."""
+    if not name.startswith("meta."):
+        return known.get(name)
+    value = json.loads(known["meta"]) if known.get("meta") else None
+    for step in name.split(".")[1:]:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
 
 
 def _tokens(output: Output, stem: str, identity: bytes) -> list[dict[str, Any]]:

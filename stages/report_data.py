@@ -199,7 +199,7 @@ def _rules(output: Output, check: Check) -> list[Row]:
         for name, number in column.explode().drop_nulls().value_counts().iter_rows():
             hits[name] = hits.get(name, 0) + number
     first = output.counts["dropped"]
-    table: list[Row] = list(output.read_json("rules/table")) if output.has("rules/table") else []
+    table: list[Row] = list(output.read_json("about/rules")) if output.has("about/rules") else []
     known = {rule["name"] for rule in table}
     limit = output.manifest["parameters"].get("contamination_overlap")
     others = [

@@ -180,7 +180,7 @@ def run_stage(
 def _gated(stage: Stage[Any], result: StageResult) -> StageResult:
     reasons = stage.gate(result.output)
     if reasons:
-        raise GateError(f"{stage.name}: " + "; ".join(reasons))
+        raise GateError(f"{stage.name}: " + "\n".join(reasons))
     return result
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from data_quality.features import FEATURE_COLUMNS, compute_features
-from data_quality.quality_config import DecontaminateConfig, Expectation, FilterConfig, QualityConfig, RuleOverride
+from data_quality.filter_config import Expectation, FilterConfig, RuleOverride
+from data_quality.quality_config import DecontaminateConfig, QualityConfig
 from data_quality.rules import CONTAMINATION, PRESETS, check_gates, count_reasons, decide, resolve_rules
 from storage.schemas import DECISIONS
 

@@ -162,7 +162,7 @@ class Run:
         ]  # fmt: skip
         self.decide(
             "filter", lambda ruled, keeper: ruled, {"contamination_overlap": 0.5},
-            lambda writer: writer.json("rules/table", rules), ("ingest", "quality", "decontaminate"),
+            lambda writer: writer.json("about/rules", rules), ("ingest", "quality", "decontaminate"),
         )  # fmt: skip
 
     def deduplicate(self) -> None:
