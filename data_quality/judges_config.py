@@ -1,6 +1,7 @@
-"""The settings of judges: what says of a document more than its features do. Classifiers, lists, scorers, rights.
+"""The settings of judges: what says of a document more than its features do. Classifiers, lists, scorers.
 
-Each gives columns of the features file, so that a threshold on it is a rule. Light on purpose, like `quality_config.py`.
+Each gives columns beside the features, so that a threshold on it is a rule; how their names end says what they hold
+(`columns.py`). Light on purpose, like `quality_config.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Literal
 
 from storage.settings import STRICT, setting
 
-COLUMN_PATTERN = r"^[a-z][a-z0-9_]*$"
+NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 
 ScorerColumn = Literal["id", "text", "source", "uri", "record", "url", "date", "meta"]
 
@@ -64,7 +65,7 @@ class BlocklistConfig:
 
     name: str = setting(
         "Name of the list; its columns are NAME_hits and, for words and text, NAME_word_share.",
-        pattern=COLUMN_PATTERN,
+        pattern=NAME_PATTERN,
         max_length=64,
     )
     kind: Literal["words", "text", "domains", "urls", "url-patterns"] = setting(
@@ -85,7 +86,11 @@ class ScorerConfig:
 
     __pydantic_config__ = STRICT
 
-    name: str = setting("Name of the column it fills.", pattern=COLUMN_PATTERN, max_length=64)
+    name: str = setting(
+        "Name of the column it fills; it ends in _score, or in _label where its type is string.",
+        pattern=r"^[a-z][a-z0-9_]*_(score|label)$",
+        max_length=64,
+    )
     function: str = setting(
         "`package.module:function`, importable in the current directory or by PYTHONPATH. It is given a Polars frame "
         "of documents and gives back one value a row, as a Series, a list or a NumPy array.",
@@ -101,5 +106,8 @@ class ScorerConfig:
     type: Literal["float", "int", "bool", "string"] = setting("Type of its values; each may be null.", "float")
 
     def __post_init__(self) -> None:
+        ending = "_label" if self.type == "string" else "_score"
+        if not self.name.endswith(ending):
+            raise ValueError(f"scorer {self.name!r}: the name of a column of type {self.type} must end in {ending}")
         if len(set(self.columns)) != len(self.columns):
             raise ValueError(f"scorer {self.name!r}: a column is named twice in {list(self.columns)}")
