@@ -28,6 +28,29 @@ class QualityConfig:
     language_characters: int = setting(
         "Characters from the start of a document by which its language is judged.", 300, ge=20, le=100_000
     )
+    language_stop_words: dict[str, tuple[str, ...]] = setting(
+        "Stop words by language label, counted by the feature language_stop_words in documents of that language.",
+        default_factory=dict,
+    )
+    short_line_characters: int = setting("Characters that a short line has at most (FineWeb).", 30, ge=1, le=100_000)
+    measure_cut: bool = setting(
+        "Whether to measure every text a second time with quality.cuts applied, as the features cut_NAME.", False
+    )
+    unigram_table: str = setting(
+        "Where word frequencies for unigram_log_probability come from: empty, not measured; corpus, counted in the "
+        "documents themselves (whenever they change, all are measured again); else a CSV or Parquet file of word and "
+        "count, as the unigrams part of an earlier output.",
+        "",
+    )
+    unigram_sample_bytes: int = setting(
+        "unigram_table corpus: count in about this many bytes of text, chosen by document id.", 64 << 20, ge=1024
+    )
+    unigram_words: int = setting("unigram_table: the most frequent words are kept, so many.", 100_000, ge=1, le=10**7)
+    datatrove_words: Literal["off", "attached", "separate"] = setting(
+        "Whether to compute Gopher's features by datatrove's formulas too, on words between white space (attached) or "
+        "with every mark of punctuation a word of its own (separate, nearest to spaCy's English words).",
+        "off",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
