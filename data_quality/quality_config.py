@@ -6,6 +6,7 @@ Light on purpose: planning a run and drawing forms import nothing but this.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from storage.settings import STRICT, setting
 

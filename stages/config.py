@@ -241,7 +241,7 @@ def _check_rules(config: FilterConfig, quality: QualityStageConfig) -> None:
     from data_quality.rules import CONTAMINATION, resolve_rules
     from stages.judges import judged_columns
 
-    measured = feature_schema(quality.features, cuts=bool(quality.cuts.producers)).names
+    measured = feature_schema(quality.features).names
     measured += judged_columns(quality)
     check_expectations(config.expect, resolve_rules(config, measured), CONTAMINATION)
 

@@ -61,10 +61,7 @@ class Quality(Stage[QualityStageConfig]):
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         if unit.name.startswith(f"{JUDGEMENTS}/"):
             self._judge(unit, inputs, writer)
-        else:
-            self._measure(unit, inputs, writer)
-
-    def _measure(self, unit: Unit, inputs: Inputs, writer: PartWriter) -> None:
+            return
         import pyarrow as pa
 
         from corpus.cuts import find_cuts
