@@ -17,7 +17,7 @@ from stages.base import Inputs, StageError
 from stages.config import ClassifierStageConfig, QualityStageConfig
 from storage.filesystem import Store, digest_bytes
 from storage.fingerprint import canonical
-from storage.outputs import PartWriter, Receipt
+from storage.outputs import Output, PartWriter, Receipt
 
 MODELS, MODEL_REPORTS, LISTS, JUDGEMENTS = "models", "model_reports", "lists", "judgements"
 _RIGHTS = ("licence", "licence_class", "ai_opt_out", "noindex")
@@ -69,7 +69,11 @@ class Judges:
                 self._parameters = {
                     "classifiers": [self._of_classifier(one) for one in self.config.classifiers],
                     "blocklists": [
-                        {**canonical(one), "path": digest_bytes(self._read(one.path, f"blocklist {one.name!r}"))}
+                        {
+                            "name": one.name,
+                            "kind": one.kind,
+                            "content": digest_bytes(self._read(one.path, f"blocklist {one.name!r}")),
+                        }
                         for one in self.config.blocklists
                     ],
                     "scorers": [{**canonical(one), "source": _source_of(one)} for one in self.config.scorers],
@@ -247,6 +251,24 @@ def judge(documents: Any, part: str, config: QualityStageConfig, store: Store, p
         columns |= rights_columns(documents)
     schema = pa.schema([ID_FIELD, *(pa.field(name, column.type) for name, column in columns.items())])
     return pa.table([documents.column("id"), *columns.values()], schema=schema)
+
+
+def listed_passages(quality: Output, column: str, text: str) -> list[tuple[int, int]]:
+    """Where the entries of the list behind a column stand in a text, as ranges of characters; for lists of words and
+    text."""
+    import pyarrow as pa
+
+    name = column.removesuffix("_hits").removesuffix("_word_share")
+    known = {one["name"]: one["kind"] for one in quality.manifest["parameters"].get("blocklists", ())}
+    if known.get(name) not in ("words", "text"):
+        return []
+    config = BlocklistConfig(name=name, kind=known[name], path="-")
+    blocklist = _blocklist(quality.store, quality.part(f"{LISTS}/{name}").path, config)
+    data = text.encode()
+    return [
+        (len(data[: hit.start].decode()), len(data[: hit.end].decode()))
+        for hit in blocklist.find(pa.array([text], pa.large_string()))
+    ]
 
 
 def needed_columns(config: QualityStageConfig) -> list[str]:
