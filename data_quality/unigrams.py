@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_quality.buffers import character_kinds, string_buffers
 from data_quality.words import fold_table, script_table
+from storage.schemas import ID_BYTES
 
 UNIGRAMS = pa.schema([pa.field("word", pa.string(), nullable=False), pa.field("count", pa.int64(), nullable=False)])
 """One row a folded word: the most frequent first, of equal ones by code points."""
@@ -36,6 +38,36 @@ class UnigramTable:
 
 
 NO_UNIGRAMS = UnigramTable(np.zeros(0, np.uint64), np.zeros(0, np.float64))
+
+
+class UnigramSample:
+    """Some `wanted` bytes of text: the documents with the smallest ids, whatever order and parts they come in.
+
+    Ids are hashes, so that this is a fair sample. Not more than twice the bytes are held, and one part.
+    """
+
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._kept = pa.table({"key": pa.array([], pa.uint64()), "text": pa.array([], pa.large_string())})
+
+    def add(self, ids: pa.FixedSizeBinaryArray, texts: pa.LargeStringArray) -> None:
+        """Look at the documents of a part."""
+        data = np.frombuffer(ids.buffers()[1] or b"", np.uint8)[ids.offset * ID_BYTES : (ids.offset + len(ids)) * ID_BYTES]
+        keys = data.view(">u8")[:: ID_BYTES // 8].astype(np.uint64)
+        if len(self._kept) and self._enough(self._kept):
+            mask = pa.array(keys <= self._kept.column("key")[-1].as_py())
+            keys, texts = keys[mask.to_numpy(zero_copy_only=False)], texts.filter(mask)
+        found = pa.table({"key": pa.array(keys, pa.uint64()), "text": texts})
+        together = pa.concat_tables([self._kept, found]).sort_by("key")
+        ends = np.cumsum(pc.binary_length(together.column("text")).to_numpy())
+        self._kept = together.slice(0, int(np.searchsorted(ends, self._wanted)) + 1).combine_chunks()
+
+    def _enough(self, table: pa.Table) -> bool:
+        return bool((pc.sum(pc.binary_length(table.column("text"))).as_py() or 0) >= self._wanted)
+
+    def texts(self) -> pa.LargeStringArray:
+        """The texts, by id."""
+        return self._kept.column("text").combine_chunks()
 
 
 class UnigramCounter:

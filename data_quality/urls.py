@@ -60,7 +60,7 @@ def _host(host: str) -> Host:
     except ValueError:
         found: Any = get_tld(f"http://{host}", as_object=True, fail_silently=True)
         # A host that is a suffix itself has no domain: tld gives the suffix.
-        domain = found.fld if found and found.domain else None
+        domain = found.fld if found and found.fld != found.tld else None
         return Host(domain, found.tld if found else None, digits, 0)
     return Host(None, None, digits, 1)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from corpus.config import IngestConfig, SourceConfig
 from data_quality.judges_config import BlocklistConfig, ScorerConfig
-from stages.base import Inputs, StageError
+from stages.base import Inputs, Stage, StageError, Unit, part_units
 from stages.config import ClassifierStageConfig, QualityStageConfig
 from storage.filesystem import Store, digest_bytes
 from storage.fingerprint import canonical
@@ -108,7 +108,11 @@ class Judges:
                 raise StageError(f"{what}: {path} cannot be read: {error}") from error
         return self._given[path]
 
-    def prepare(self, inputs: Inputs, writer: PartWriter) -> None:
+    def starts(self) -> bool:
+        """Whether `start` does anything."""
+        return bool(self.config.classifiers or self.config.blocklists)
+
+    def start(self, inputs: Inputs, writer: PartWriter) -> None:
         """Train classifiers and read lists, once, before any document is judged."""
         for classifier in self.config.classifiers:
             self._prepare_classifier(classifier, inputs, writer)
@@ -168,25 +172,28 @@ class Judges:
             found = choose_examples(found, config.training)
         return found
 
-    def keys(self, started: Receipt) -> dict[str, Any]:
-        """What a judgement depends on beside its documents: the contents of models and lists, and the rest of the
-        parameters."""
-        kinds = (f"{MODELS}/", f"{LISTS}/")
-        return {
-            "parts": {part.name: part.digest for part in started.parts if part.name.startswith(kinds)},
+    def units(self, stage: Stage[Any], inputs: Inputs, started: Receipt) -> list[Unit]:
+        """One unit for every part of the documents, keyed by the contents of models and lists and the rest of the
+        parameters: what features depend on is not among it."""
+        if not self.config.judged:
+            return []
+        shared = [part for part in started.parts if part.name.startswith((f"{MODELS}/", f"{LISTS}/"))]
+        scorers = self.parameters()["scorers"]
+        material = {
+            "parts": {part.name: part.digest for part in shared},
             "blocklists": [[one.name, one.kind] for one in self.config.blocklists],
-            "scorers": self.parameters()["scorers"],
+            "scorers": scorers,
             "rights": self.config.rights,
             "versions": _versions(self.config),
         }
-
-    def payload(self, started: Receipt) -> dict[str, Any]:
-        """What a worker needs beside the configuration: where models and lists lie, and which sources are meant."""
-        kinds = (f"{MODELS}/", f"{LISTS}/")
-        return {
-            "paths": {part.name: part.path for part in started.parts if part.name.startswith(kinds)},
-            "sources": {found["name"]: found["source"] for found in self.parameters()["scorers"]},
+        payload = {
+            "judges": {part.name: part.path for part in shared},
+            "sources": {found["name"]: found["source"] for found in scorers},
         }
+        return [
+            replace(unit, name=f"{JUDGEMENTS}/{unit.name}", payload={**unit.payload, **payload})
+            for unit in part_units(stage, inputs, parameters=material)
+        ]
 
 
 def _versions(config: QualityStageConfig) -> dict[str, int]:
@@ -207,34 +214,28 @@ def _versions(config: QualityStageConfig) -> dict[str, int]:
     return found
 
 
-def judge(documents: Any, part: str, config: QualityStageConfig, store: Store, payload: Mapping[str, Any]) -> Any:
-    """The judgements of the documents of a part, in a worker.
-
-    Parameters
-    ----------
-    documents
-        Columns of `needed_columns`.
-    part
-        Its name, for messages.
-    payload
-        Made by `Judges.payload`.
-
-    Returns
-    -------
-    pa.Table
-        `id` and `judged_columns`, row for row; its schema is the same for every part.
+def judge_part(unit: Unit, inputs: Inputs, writer: PartWriter, config: QualityStageConfig) -> None:
+    """Write the judgements of a part, in a worker; its documents are counted where they are measured.
 
     Raises
     ------
     StageError
-        If a scorer fails or a model cannot be used.
+        If a scorer fails.
     """
+    stem = unit.payload["stem"]
+    documents = inputs["ingest"].read(f"documents/{stem}", _needed_columns(config))
+    judgements = _judge(documents, stem, config, writer.store, unit.payload)
+    writer.parquet(f"{JUDGEMENTS}/{stem}", judgements, judgements.schema)
+
+
+def _judge(documents: Any, part: str, config: QualityStageConfig, store: Store, payload: Mapping[str, Any]) -> Any:
+    """`id` and `judged_columns` of documents, row for row; the schema is the same for every part."""
     import pyarrow as pa
 
     from data_quality.scorer import ScorerError, load_scorer
     from storage.schemas import ID_FIELD
 
-    paths = payload["paths"]
+    paths = payload["judges"]
     columns: dict[str, Any] = {}
     for classifier in config.classifiers:
         columns[classifier.name] = _model(store, paths[f"{MODELS}/{classifier.name}"]).scores(documents.column("text"))
@@ -271,7 +272,7 @@ def listed_passages(quality: Output, column: str, text: str) -> list[tuple[int, 
     ]
 
 
-def needed_columns(config: QualityStageConfig) -> list[str]:
+def _needed_columns(config: QualityStageConfig) -> list[str]:
     """The columns of documents that the judges look at."""
     wanted = {"id"}
     if config.classifiers or any(one.kind in ("words", "text") for one in config.blocklists):
