@@ -268,9 +268,7 @@ class Automaton:
             total = kernels.match_text(data, offsets, *self._symbols, *self._tables, counts, hits)
         return counts, total
 
-    def _words_as_symbols(
-        self, entries: Sequence[str]
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], int]:
+    def _words_as_symbols(self, entries: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], int]:
         written = [entry.split(" ") for entry in entries]
         numbers: dict[str, int] = {}
         symbols = np.array(

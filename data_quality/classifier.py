@@ -154,7 +154,9 @@ def mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 def example_keys(ids: pa.Array | pa.ChunkedArray, seed: int) -> npt.NDArray[np.uint64]:
     """A hash of every id (16 bytes) and the seed: it says which documents are taken, held out, and when they come."""
     array = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-    data = np.frombuffer(array.buffers()[1] or b"", dtype=np.uint8)[16 * array.offset : 16 * (array.offset + len(array))]
+    data = np.frombuffer(array.buffers()[1] or b"", dtype=np.uint8)[
+        16 * array.offset : 16 * (array.offset + len(array))
+    ]
     halves = data.view("<u8").reshape(-1, 2).astype(np.uint64)
     return mix(halves[:, 0] ^ mix(halves[:, 1] + np.uint64(seed)))
 
@@ -346,9 +348,7 @@ def platt_scaling(
     return 0.0, _newton(np.zeros_like(margins), targets, iterations)[1]
 
 
-def _newton(
-    margins: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], iterations: int
-) -> tuple[float, float]:
+def _newton(margins: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], iterations: int) -> tuple[float, float]:
     """Where the gradient of the log loss is zero. math.fsum rounds once, so how NumPy adds up does not matter."""
     slope, intercept = 1.0, 0.0
     p = probabilities(margins, slope, intercept)

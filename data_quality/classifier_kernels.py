@@ -269,7 +269,9 @@ def train(
 
 
 @njit(cache=True, nogil=True)
-def score(data: Any, offsets: Any, tables: Any, orders: Any, bits: int, weights: Any, bias: float, margins: Any) -> None:
+def score(
+    data: Any, offsets: Any, tables: Any, orders: Any, bits: int, weights: Any, bias: float, margins: Any
+) -> None:
     """The linear score of every text before the sigmoid: float64[documents]; NaN for a text without n-grams."""
     longest = 0
     for d in range(offsets.size - 1):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from data_quality.features import FEATURE_TYPES, how_to_measure
+from data_quality.feature_table import FEATURE_TYPES, how_to_measure
 
 DOCUMENTS, FEATURES, JUDGEMENTS = "documents", "features", "judgements"
 META = "meta."

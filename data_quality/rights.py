@@ -230,7 +230,9 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, list):
         return [text for item in value for text in _texts(item)]
     if isinstance(value, Mapping):
-        return next((found for key in ("spdx_id", "spdx", "id", "name", "url") if (found := _texts(value.get(key)))), [])
+        return next(
+            (found for key in ("spdx_id", "spdx", "id", "name", "url") if (found := _texts(value.get(key)))), []
+        )
     return []
 
 

@@ -123,8 +123,8 @@ def _own_rule(name: str, override: RuleOverride) -> Rule:
     missing = [key for key in ("feature", "comparison", "threshold") if getattr(override, key) is None]
     if missing:
         raise ValueError(
-            f"{where}: there is no rule of this name{_near(name, KNOWN)}, and a rule of your own needs feature, "
-            f"comparison and threshold ({', '.join(missing)} not given), or an expression"
+            f"{where}: there is no rule of this name{_near(name, KNOWN)}. A rule of your own needs feature, comparison "
+            f"and threshold ({', '.join(missing)} not given), or an expression"
         )
     rule = Rule(name, str(override.feature), override.comparison, override.threshold, "", "own rule")
     return replace(rule, reason=override.reason or rule.condition)

@@ -119,6 +119,11 @@ def document(console: Console, found: Mapping[str, Any]) -> None:
         console.print(
             f"  {escape(values)}; dropped where {escape(measured['drops_if'])}", style="yellow", soft_wrap=True
         )
+    if found["keeper"] is not None:
+        keeper = found["keeper"]
+        place = f"{keeper['source']} {keeper['uri']}#{keeper['record']}"
+        said = f"{place} {keeper['id']}, similarity {keeper['similarity']:.3f}"
+        console.print(f"  stays: {escape(said)}", style="yellow", soft_wrap=True)
     marked = any(passage["marks"] for passage in found["passages"])
     if measured is not None and not marked:
         console.print("  (no passage to mark)", style="dim")

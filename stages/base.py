@@ -28,7 +28,12 @@ class StageError(RuntimeError):
 
 
 class GateError(StageError):
-    """Numbers outside what the configuration expects; the run stops before anything expensive (exit code 3)."""
+    """Numbers outside what the configuration expects; the run stops before anything expensive (exit code 3).
+
+    `output` is the folder name of the output they belong to, which is complete.
+    """
+
+    output: str | None = None
 
 
 def usable_cores() -> int:

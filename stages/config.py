@@ -6,14 +6,16 @@ Prefect, no polars.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from corpus.config import CutsConfig, ExportConfig, IngestConfig, SourceConfig, TokenizeConfig, TokenizerConfig
-from data_quality.duplicates_config import DeduplicateConfig, SelectConfig, SketchConfig
+from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.filter_config import FilterConfig
 from data_quality.judges_config import BlocklistConfig, ClassifierConfig, ScorerConfig
 from data_quality.quality_config import DecontaminateConfig, QualityConfig
+from data_quality.select_config import SelectConfig
 from model.config import ModelConfig, TrainingConfig
 from model.finetune_config import EvaluateConfig, FinetuneConfig, GenerateConfig
 from stages.base import Resources
@@ -199,6 +201,7 @@ class RunConfig:
                 f"deduplicate.bands × deduplicate.rows = {hashes} must be sketch.permutations = "
                 f"{self.sketch.permutations}"
             )
+        _check_classifiers(self.quality, [source.name for source in self.ingest.sources])
         _check_rules(self.filter, self.quality)
         limit = self.filter.contamination_overlap
         if limit is not None and self.decontaminate.comparison.minimum_overlap > limit:
@@ -212,14 +215,9 @@ class RunConfig:
                 raise ValueError(
                     f"the source name {name!r} stands twice among ingest.sources and decontaminate.eval_sets"
                 )
-        known = [source.name for source in self.ingest.sources]
-        for classifier in self.quality.classifiers:
-            for name in (*classifier.positive_sources, *classifier.negative_sources):
-                if name not in known:
-                    raise ValueError(
-                        f"quality.classifiers, {classifier.name}: there is no source {name!r} in ingest.sources "
-                        f"({', '.join(known)})"
-                    )
+        for name in self.select.sources:
+            if name not in [source.name for source in self.ingest.sources]:
+                raise ValueError(f"select.sources.{name}: there is no source of this name in ingest.sources")
         for user, needed in REQUIRES.items():
             if getattr(self, user) is not None:
                 for other in needed:
@@ -234,9 +232,20 @@ class RunConfig:
             raise ValueError("tokenize.arrow is false, but pretrain reads Arrow shards")
 
 
+def _check_classifiers(quality: QualityStageConfig, sources: Sequence[str]) -> None:
+    """Refuse examples from sources that the corpus does not have."""
+    for classifier in quality.classifiers:
+        for name in (*classifier.positive_sources, *classifier.negative_sources):
+            if name not in sources:
+                raise ValueError(
+                    f"quality.classifiers, {classifier.name}: there is no source {name!r} in ingest.sources "
+                    f"({', '.join(sources)})"
+                )
+
+
 def _check_rules(config: FilterConfig, quality: QualityStageConfig) -> None:
     """Refuse rules and gates that cannot be, and rules over what is not measured, before anything is done."""
-    from data_quality.features import feature_schema
+    from data_quality.feature_table import feature_schema
     from data_quality.gates import check_expectations
     from data_quality.rules import CONTAMINATION, resolve_rules
     from stages.judges import judged_columns

@@ -24,12 +24,14 @@ EXCERPT = 600
 def outputs_of(store: Store, record: Mapping[str, Any]) -> dict[str, Output]:
     """The complete outputs a run record names, by stage, in the order of the graph, that belong together.
 
-    After a run that ended early (`--until`, a gate, a failure) the record still names later outputs of the attempt
-    before. Those were made from other inputs than the ones named now, and are left out.
+    Of a stage that a gate stopped, it is the output that was stopped. After a run that ended early (`--until`, a gate,
+    a failure) the record still names later outputs of the attempt before. Those were made from other inputs than the
+    ones named now, and are left out.
     """
     found: dict[str, Output] = {}
     for stage in ORDER:
-        name = record.get("stages", {}).get(stage, {}).get("output")
+        entry = record.get("stages", {}).get(stage, {})
+        name = entry.get("stopped" if entry.get("status") == "stopped" else "output")
         if not name:
             continue
         try:
@@ -267,7 +269,7 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
     keeper = decisions.get("deduplicate", {}).get("keeper")
     if keeper:
         places = find_id(outputs["ingest"], bytes.fromhex(keeper))
-        evidence["keeper"] = [_place(outputs["ingest"], place, at) for place, at in places]
+        evidence["keeper"] = [place(outputs["ingest"], found, at) for found, at in places]
     if answer["status"] == "kept" and "tokenize" in outputs:
         evidence["tokens"] = _tokens(outputs["tokenize"], stem, identity)
     return answer
@@ -277,7 +279,8 @@ def _row(output: Output, name: str, row: int) -> dict[str, Any]:
     return dict(output.read(name).slice(row, 1).to_pylist()[0])
 
 
-def _place(ingest: Output, stem: str, row: int) -> dict[str, Any]:
+def place(ingest: Output, stem: str, row: int) -> dict[str, Any]:
+    """Where a document comes from, and its beginning."""
     found = _row(ingest, f"documents/{stem}", row)
     return {
         "source": found["source"],

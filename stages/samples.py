@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data_quality.presets import Rule
 from stages import explain
 from stages.base import StageError
+from stages.deduplicate import REASONS
 from storage.outputs import Output
 
 if TYPE_CHECKING:
@@ -65,8 +66,10 @@ def samples(
             ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
             ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
             said = ", ".join(f"{name} {count:,}" for name, count in ranked)
-            missing = "nothing was dropped by" if reason in known else "there is no rule or reason"
-            raise StageError(f"{missing} {reason!r}{_near(reason, known)}. Documents by reason: {said}")
+            missing = f"nothing was dropped by {reason!r}"
+            if reason not in known:
+                missing = f"there is no rule or reason {reason!r}{_near(reason, known)}"
+            raise StageError(f"{missing}\n  documents by reason: {said}")
         asked = {"source": source, "language": language}
         wanted = " and ".join(f"{name} {value!r}" for name, value in asked.items() if value)
         raise StageError(f"no document with the reason {reason!r} has {wanted}; there are: {', '.join(others)}")
@@ -84,8 +87,9 @@ def described(outputs: Mapping[str, Output], chosen: pl.DataFrame, table: Sequen
     Returns
     -------
     list
-        id, source, uri, record, language, reason, `measured` (condition of the rule and the values it saw) and
-        `passages`: (characters before it, text, marks as ranges inside that text).
+        id, source, uri, record, language, reason, `measured` (condition of the rule and the values it saw), `keeper`
+        (of a duplicate: the document that stays, and how similar it is) and `passages`: (characters before it, text,
+        marks as ranges inside that text).
     """
     rules = {rule.name: rule for rule in table}
     found: list[Found] = []
@@ -108,6 +112,7 @@ def described(outputs: Mapping[str, Output], chosen: pl.DataFrame, table: Sequen
                     "language": measured.get("language"),
                     "characters": len(document["text"]),
                     "measured": _measured(rule, known),
+                    "keeper": _keeper(outputs, str(stem), row["row"]) if row["reason"] in REASONS.values() else None,
                     "passages": passages(document["text"], spans),
                 }
             )
@@ -195,6 +200,13 @@ def _measured(rule: Rule | None, known: Mapping[str, Any]) -> Found | None:
     if isinstance(rule.threshold, Mapping):
         found["drops_if"] = f"{rule.feature} {rule.comparison} {rule.threshold.get(known['language'])}"
     return {**found, "values": {name: explain.looked_up(known, name) for name in columns_of([rule])}}
+
+
+def _keeper(outputs: Mapping[str, Output], stem: str, row: int) -> Found:
+    decision = outputs["deduplicate"].read(f"decisions/{stem}", ["keeper", "similarity"]).slice(row, 1).to_pylist()[0]
+    places = explain.find_id(outputs["ingest"], decision["keeper"])
+    place = explain.place(outputs["ingest"], *places[0])
+    return {"id": decision["keeper"].hex(), "similarity": decision["similarity"], **place}
 
 
 def _spans(

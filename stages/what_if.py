@@ -40,9 +40,10 @@ def what_if(outputs: Mapping[str, Output], before: FilterConfig, after: FilterCo
     Returns
     -------
     dict
-        `changes` (rule, condition before, condition after), `read`, `kept` / `bytes` (before, after), `in` and `out` (documents, bytes),
-        `sources` and `languages` (rows with the same numbers), `rules` (first reasons and hits, before and after),
-        `samples` ("in", "out": as `stages.samples.described`), and `later`: what is known of deduplication.
+        `changes` (rule, condition before, condition after), `read`, `kept` and `bytes` (before, after), `in` and `out`
+        (documents, bytes), `sources` and `languages` (rows with the same numbers), `rules` (first reasons and hits,
+        before and after), `samples` ("in", "out": as `stages.samples.described`), and `later`: what is known of
+        deduplication.
 
     Raises
     ------
