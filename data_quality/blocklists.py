@@ -1,4 +1,4 @@
-"""Lists that the user supplies: how often their words, domains or patterns occur in a document. Nothing is dropped here.
+"""Lists that the user supplies: how often their words, domains or patterns occur in a document. Nothing is dropped.
 
 What the kinds of lists mean, for every script:
 
@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -263,10 +262,10 @@ class Automaton:
         data, offsets = text_buffers(texts)
         counts = np.zeros((offsets.size - 1, 3), dtype=np.int64)
         if self._by_words:
-            total = kernels.match_words(data, offsets, *word_tables(), *self._symbols, *self._tables, counts, hits)
-        else:
-            total = kernels.match_text(data, offsets, *self._symbols, *self._tables, counts, hits)
-        return counts, total
+            arrays = (*word_tables(), *self._symbols, *self._tables)
+            return counts, int(kernels.match_words(data, offsets, *arrays, counts, hits))
+        arrays = (*self._symbols, *self._tables)
+        return counts, int(kernels.match_text(data, offsets, *arrays, counts, hits))
 
     def _words_as_symbols(self, entries: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], int]:
         written = [entry.split(" ") for entry in entries]

@@ -266,7 +266,8 @@ def train_classifier(
         See `join_examples`.
     """
     examples = join_examples(positive, negative, config)
-    orders = (config.word_ngrams, *(config.character_ngrams or (0, 0)))
+    shortest, longest = config.character_ngrams or (0, 0)
+    orders = (config.word_ngrams, shortest, longest)
     model = _fit(examples, orders, config, check)
     margins = model.margins(examples.texts)
     usable = ~np.isnan(margins)

@@ -33,7 +33,7 @@ def mix(value: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def sigmoid(value: float, powers: Any) -> float:
+def sigmoid(value: float, powers: Any) -> Any:
     """1 / (1 + e^-value); `powers` is float64[129], 2^-64 to 2^64. Within 3e-16 of the exact value."""
     # e^-x = 2^k · e^r with |r| <= ln 2 / 2, where 14 terms of the series are exact to the last bits.
     x = -min(max(value, -40.0), 40.0)
@@ -119,7 +119,7 @@ def _framed_characters(data: Any, start: int, end: int, classes: Any, folds: Any
         if found != _WORD and codes[count - 1] != _EDGE:
             codes[count] = _EDGE
             count += 1
-        if found == _WORD or found == _OWN_WORD:
+        if found in (_WORD, _OWN_WORD):
             codes[count] = folds[code]
             count += 1
         if found == _OWN_WORD:

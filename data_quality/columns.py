@@ -39,9 +39,12 @@ class Column:
     how: str = ""
 
 
+_RIGHTS = "set quality.rights=true; that reads metadata, not the text"
 EXTRA: dict[str, Column] = {
-    name: Column(kind, JUDGEMENTS, name, "set quality.rights=true; that reads metadata, not the text")
-    for name, kind in (("licence", "text"), ("licence_class", "text"), ("ai_opt_out", "number"), ("noindex", "number"))
+    "licence": Column("text", JUDGEMENTS, "licence", _RIGHTS),
+    "licence_class": Column("text", JUDGEMENTS, "licence_class", _RIGHTS),
+    "ai_opt_out": Column("number", JUDGEMENTS, "ai_opt_out", _RIGHTS),
+    "noindex": Column("number", JUDGEMENTS, "noindex", _RIGHTS),
 }
 """Columns of the quality stage that are no features of the text as it stands."""
 

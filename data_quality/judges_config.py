@@ -70,7 +70,7 @@ class BlocklistConfig:
     )
     kind: Literal["words", "text", "domains", "urls", "url-patterns"] = setting(
         "words: words and phrases, found as whole words; text: any characters, found anywhere; domains: hosts with "
-        "all their subdomains; urls: pieces of addresses; url-patterns: regular expressions (Rust's kind) on addresses.",
+        "all their subdomains; urls: pieces of addresses; url-patterns: regular expressions (of Rust's kind).",
         "words",
     )
     path: str = setting(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -24,68 +25,6 @@ RIGHTS_COLUMNS: dict[str, pa.DataType] = {
     "noindex": pa.bool_(),
 }
 
-# The SPDX identifier (ours where SPDX has none: BSD, Public-Domain, Proprietary), its class, and how else it is written,
-# without case, punctuation, "the", "license" and "version".
-_LICENCES = """
-CC0-1.0            public-domain   cc0 | cc zero | cc0 10 | cc0 10 universal | creative commons zero | creative commons zero 10 universal
-CC-PDM-1.0         public-domain   public domain mark | public domain mark 10 | cc pdm | pdm 10
-Public-Domain      public-domain   public domain | publicdomain | pd | us public domain | no known copyright | us government work
-Unlicense          public-domain   unlicense | unlicence
-WTFPL              public-domain   do what the fuck you want to public | wtfpl 2
-0BSD               permissive      bsd zero clause | zero clause bsd
-MIT                permissive      expat | mit expat
-MIT-0              permissive      mit no attribution
-Apache-2.0         permissive      apache | apache 20 | apache 2 | apache software | apache software 20 | asl 20
-Apache-1.1         permissive      apache 11 | apache software 11
-BSD-2-Clause       permissive      bsd 2 | simplified bsd | freebsd | bsd 2 clause simplified
-BSD                permissive      bsd style
-BSD-3-Clause       permissive      bsd 3 | new bsd | modified bsd | bsd new | revised bsd | bsd 3 clause new or revised
-BSD-4-Clause       permissive      bsd 4 | original bsd
-ISC                permissive
-Zlib               permissive
-BSL-1.0            permissive      boost software | boost | boost software 10 | bsl
-PSF-2.0            permissive      python software foundation | psf | psfl
-Python-2.0         permissive      python
-PostgreSQL         permissive
-X11                permissive
-NCSA               permissive      university of illinois ncsa open source
-AFL-3.0            permissive      academic free 30
-Artistic-2.0       permissive      artistic 20
-BlueOak-1.0.0      permissive      blue oak model 100
-MS-PL              permissive      microsoft public
-UPL-1.0            permissive      universal permissive | universal permissive 10
-Unicode-DFS-2016   permissive      unicode
-ODC-By-1.0         permissive      odc by | open data commons attribution | odc by 10
-PDDL-1.0           public-domain   odc pddl | pddl | public domain dedication and
-CDLA-Permissive-2.0  permissive    cdla permissive | cdla permissive 20
-OGL-UK-3.0         permissive      open government | open government 30 | ogl | ogl 30 | uk open government 30
-etalab-2.0         permissive      licence ouverte | licence ouverte 20 | etalab | open 20
-GPL-2.0-only       copyleft        gpl 2 | gpl 20 | gplv2 | gnu gpl 2 | gnu gpl 20 | gnu general public 2 | gnu general public 20 | gnu gplv2 | gpl 2 only
-GPL-2.0-or-later   copyleft        gpl 2+ | gpl 20+ | gplv2+ | gnu gpl 2+ | gnu gplv2+ | gnu general public 2 or later
-GPL-1.0-or-later   copyleft        gpl | gnu gpl | gnu general public
-GPL-3.0-only       copyleft        gpl 3 | gpl 30 | gplv3 | gnu gpl 3 | gnu gpl 30 | gnu general public 3 | gnu general public 30 | gnu gplv3 | gnu general public 30 only
-GPL-3.0-or-later   copyleft        gpl 3+ | gpl 30+ | gplv3+ | gnu gpl 3+ | gnu gplv3+ | gnu general public 3 or later | gnu general public 30 or later
-LGPL-2.1-only      copyleft        lgpl 21 | lgplv21 | gnu lesser general public 21 | gnu lgplv21
-LGPL-2.1-or-later  copyleft        lgpl 21+ | lgplv21+ | gnu lesser general public 21 or later
-LGPL-2.0-or-later  copyleft        lgpl | gnu lgpl | gnu lesser general public
-LGPL-3.0-only      copyleft        lgpl 3 | lgpl 30 | lgplv3 | gnu lesser general public 3 | gnu lesser general public 30 | gnu lgplv3
-LGPL-3.0-or-later  copyleft        lgpl 3+ | lgpl 30+ | lgplv3+ | gnu lesser general public 30 or later
-AGPL-3.0-only      copyleft        agpl 3 | agpl 30 | agplv3 | gnu affero general public 3 | gnu affero general public 30 | gnu agplv3
-AGPL-1.0-or-later  copyleft        agpl | gnu agpl | gnu affero general public
-AGPL-3.0-or-later  copyleft        agpl 3+ | agpl 30+ | agplv3+ | gnu affero general public 30 or later
-GFDL-1.2-or-later  copyleft        gfdl 12+ | gfdl 12 or later
-GFDL-1.3-or-later  copyleft        gfdl | gnu free documentation | gfdl 13 | fdl | fdl 13 | gfdl 13+ | gfdl 13 or later | gnu free documentation 13
-MPL-1.1            copyleft        mpl 11 | mozilla public 11
-MPL-2.0            copyleft        mpl | mpl 2 | mpl 20 | mozilla public | mozilla public 20
-EPL-1.0            copyleft        epl 10 | eclipse public 10
-EPL-2.0            copyleft        epl | epl 20 | eclipse public | eclipse public 20
-EUPL-1.2           copyleft        eupl | eupl 12 | european union public | european union public 12
-CDDL-1.0           copyleft        cddl | common development and distribution
-ODbL-1.0           copyleft        odbl | open database | odbl 10 | open data commons open database
-OSL-3.0            copyleft        open software 30
-CeCILL-2.1         copyleft        cecill | cecill 21
-Proprietary        restricted      all rights reserved | copyright | copyrighted | proprietary
-"""
 _CC_CLASSES = {"by": "permissive", "by-sa": "copyleft"}
 """Creative Commons licences with NC or ND are restricted."""
 
@@ -112,14 +51,31 @@ _URLS = (
     (re.compile(r"nationalarchives\.gov\.uk/doc/open-government-licence/version/(\d)"), "ogl {}.0"),
     (re.compile(r"opendatacommons\.org/licenses/(odbl|by|pddl)"), "odc {}"),
 )
-_NOISE = re.compile(r"\b(?:(?:the|licen[sc]ed?|licen[sc]es|under|version|ver|v)\b|v(?=\d))")
+# How the plain form of a name comes about: what is replaced, in this order.
+_PLAIN = tuple(
+    (re.compile(pattern), by)
+    for pattern, by in (
+        (r"[()\"',_]|-", " "),
+        (r"\b(?:the|gnu|licen[sc]ed?|licen[sc]es|under|version|ver|v)\b", " "),
+        (r"(?<![a-z])v(?=\d)|(?<=gpl)v(?=\d)", " "),
+        (r"\bgeneral\s+public\b", "gpl"),
+        (r"\b(?:lesser|library)\s+gpl\b", "lgpl"),
+        (r"\baffero\s+gpl\b", "agpl"),
+        (r"\bfree\s+documentation\b", "gfdl"),
+        (r"\bmozilla\s+public\b", "mpl"),
+        (r"\s*(?:\bor\s+(?:any\s+)?later\b|\+)", "+"),
+        (r"\bonly\b", " "),
+        (r"(?<=\d)(?:\.0)+(?=\+|\s|$)", ""),
+        (r"[^\w.+]+", " "),
+    )
+)
 _EITHER = re.compile(r"\s+or\s+|\s*/\s*|\s*\|\s*", re.IGNORECASE)
 
 LICENCE_FIELDS = (
     "license", "licence", "licenses", "licences", "license_id", "spdx", "spdx_license_id", "license_url", "licence_url",
     "max_stars_repo_licenses", "detected_licenses", "dc.rights", "dcterms.license", "rights", "copyright",
 )  # fmt: skip
-"""Fields of `meta` that may state a licence; the first that states one counts. Fields inside others count by last name."""
+"""Fields of `meta` that may state a licence; the first that states one counts. Of nested fields the last name counts."""
 ROBOTS_FIELDS = ("robots", "x_robots_tag", "http.x_robots_tag")
 RESERVATION_FIELDS = ("tdm_reservation", "http.tdm_reservation")
 
@@ -321,26 +277,31 @@ def licence_class(licence: str) -> str:
 
 
 def _plain(text: str) -> str:
-    text = _NOISE.sub(" ", text.replace("(", " ").replace(")", " ").replace('"', " "))
-    text = re.sub(r"(?<=\d)\.(?=\d)", "", text)
-    return " ".join(dict.fromkeys(re.sub(r"[^\w+]+", " ", text).split()))  # "MIT License (MIT)"
+    """A name without case, punctuation and what says nothing, GNU's names short, versions without .0 at the end."""
+    text = text.lower()
+    for pattern, by in _PLAIN:
+        text = pattern.sub(by, text)
+    return " ".join(dict.fromkeys(text.split()))  # "MIT License (MIT)"
 
 
 @lru_cache(maxsize=1)
-def _rows() -> list[tuple[str, str, list[str]]]:
+def licence_table() -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """Identifier, class and other names of every licence that is known."""
     rows = []
-    for line in _LICENCES.strip().splitlines():
-        identifier, kind, names = (line.split(maxsplit=2) + [""])[:3]
-        rows.append((identifier, kind, [name.strip() for name in names.split("|") if name.strip()]))
-    return rows
+    for line in Path(__file__).with_name("licences.txt").read_text(encoding="ascii").splitlines():
+        if not line.startswith("#"):
+            identifier, kind, *rest = line.split(maxsplit=2)
+            names = tuple(name.strip() for name in "".join(rest).split("|") if name.strip())
+            rows.append((identifier, kind, names))
+    return tuple(rows)
 
 
 @lru_cache(maxsize=1)
 def _names() -> dict[str, str]:
     """Every way of writing a licence, in the plain form."""
-    return {_plain(name.lower()): identifier for identifier, _, names in _rows() for name in (*names, identifier)}
+    return {_plain(name): identifier for identifier, _, names in licence_table() for name in (*names, identifier)}
 
 
 @lru_cache(maxsize=1)
 def _classes() -> dict[str, str]:
-    return {identifier: kind for identifier, kind, _ in _rows()}
+    return {identifier: kind for identifier, kind, _ in licence_table()}

@@ -79,7 +79,7 @@ class Scorer:
     def _call(self, frame: pl.DataFrame, part: str) -> pl.Series:
         try:
             found = self.function(frame)
-        except Exception as error:  # noqa: BLE001 (whatever the user's code raises is told as it is)
+        except Exception as error:
             row = self._failing_row(frame)
             place = f"the part {part}" if row is None else f"row {row} of the part {part}"
             raise self._error(f"fails on {place}: {type(error).__name__}: {error}") from error
@@ -175,7 +175,7 @@ def load_scorer(config: ScorerConfig, digest: str) -> Scorer:
     module_name, _, name = config.function.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # noqa: BLE001 (a module's own code may raise anything)
+    except Exception as error:
         raise ScorerError(
             f"scorer {config.name!r}: {module_name} cannot be imported: {type(error).__name__}: {error}"
         ) from error

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from data_quality.rights import (
     _TRAINERS,
     RIGHTS_COLUMNS,
-    _rows,
     licence_class,
+    licence_table,
     normal_licence,
     read_rights,
     rights_columns,
@@ -36,6 +36,9 @@ from data_quality.rights import (
         ("GNU General Public License v3.0", "GPL-3.0-only", "copyleft"),
         ("https://www.gnu.org/licenses/gpl-3.0.html", "GPL-3.0-only", "copyleft"),
         ("GNU GPL v2+", "GPL-2.0-or-later", "copyleft"),
+        ("GNU Lesser General Public License v2.1 or later", "LGPL-2.1-or-later", "copyleft"),
+        ("AGPLv3", "AGPL-3.0-only", "copyleft"),
+        ("GPL-2.0+", "GPL-2.0-or-later", "copyleft"),
         ("Mozilla Public License Version 2.0", "MPL-2.0", "copyleft"),
         ("CC0", "CC0-1.0", "public-domain"),
         ("http://creativecommons.org/publicdomain/zero/1.0/", "CC0-1.0", "public-domain"),
@@ -63,7 +66,7 @@ def test_a_licence_however_it_is_written(written: str, licence: str, kind: str) 
 
 
 def test_every_name_in_the_table_leads_to_its_own_row() -> None:
-    for identifier, kind, names in _rows():
+    for identifier, kind, names in licence_table():
         assert licence_class(identifier) == kind
         for name in (identifier, identifier.upper(), f"the {identifier} license", *names):
             assert normal_licence(name) == identifier, name

@@ -1,4 +1,4 @@
-"""Scorers: what they must give, and that every way to fail names the scorer, the part and, where there is one, the row."""
+"""Scorers: what they must give, and that every way to fail names the scorer, the part and, if there is one, the row."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_failure_of_no_row_alone_names_the_part() -> None:
 
 
 def test_values_that_depend_on_other_documents_or_on_chance_are_refused() -> None:
-    with pytest.raises(ScorerError, match="gives 15 for row 0 of the part part-0 when .* first 16 rows alone and 39 "):
+    with pytest.raises(ScorerError, match=r"gives 15 for row 0 of the part part-0 when .* first 16 rows alone and 39 "):
         scored(lambda frame: frame["text"].rank("ordinal", descending=True).cast(pl.Int64) - 1, "int")
     calls = iter(range(10_000))
     with pytest.raises(ScorerError, match="be the same every time"):
