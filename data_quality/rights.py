@@ -133,7 +133,9 @@ def read_rights(meta: str) -> Rights:
     stated = next((found for name in LICENCE_FIELDS for found in [_texts(fields.get(_key(name)))] if found), [])
     licences = sorted({normal_licence(text) for text in stated})
     classes = [licence_class(licence) for licence in licences]
-    directives = [text for name in ROBOTS_FIELDS for text in _texts(fields.get(_key(name)))]
+    directives = [
+        line for name in ROBOTS_FIELDS for text in _texts(fields.get(_key(name))) for line in text.splitlines()
+    ]
     reservations = [text for name in RESERVATION_FIELDS for text in _texts(fields.get(_key(name)))]
     opt_out = noindex = None
     if directives:

@@ -90,6 +90,7 @@ def test_no_text_is_too_strange(text: str) -> None:
         ({"X-Robots-Tag": "GPTBot: noindex, nofollow"}, True, False),
         ({"X-Robots-Tag": "googlebot: noindex"}, False, False),
         ({"X-Robots-Tag": "unavailable_after: 25 Jun 2010 15:00:00 PST, noindex"}, False, True),
+        ({"http.x-robots-tag": "googlebot: nofollow\nnoindex"}, False, True),
         ({"X-Robots-Tag": ["all", "ccbot: none"]}, True, False),
         ({"tdm-reservation": 1}, True, None),
         ({"tdm_reservation": "1"}, True, None),

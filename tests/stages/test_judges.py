@@ -1,4 +1,4 @@
-"""Judges in the quality stage: the same values for any parts, what is redone for which change, and every bad setting."""
+"""Judges in the quality stage: the same values for any parts, what a change redoes, and every bad setting."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i, text in enumerate(GOOD)
     ]
     bad = [{"text": text, "url": None if i % 2 else "http://spam.example/x"} for i, text in enumerate(BAD)]
-    for name, rows in {"good": good, "bad": bad, "more": [{"text": text + " It is kept well."} for text in GOOD]}.items():
+    more = [{"text": text + " It is kept well."} for text in GOOD]
+    for name, rows in {"good": good, "bad": bad, "more": more}.items():
         (found / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (found / "words.txt").write_text("# words\ncasino bonus\nriver\n", encoding="utf-8")
     (found / "hosts.txt").write_text("spam.example\n", encoding="utf-8")
