@@ -8,6 +8,8 @@ groups
     rows of (source, language or None, reason or None for what is kept, documents, bytes).
 hits
     rule -> documents it would drop, whether or not it is their first reason.
+alone
+    rule -> documents that no other rule would drop: what switching it off would bring back.
 pairs
     rows of (rule, rule, documents that both would drop), without empty ones.
 """
@@ -38,10 +40,12 @@ def tally(frame: pl.DataFrame, names: tuple[str, ...] = (), fired: npt.NDArray[n
     groups = frame.group_by("source", "language", "reason").agg(
         documents=pl.len().cast(pl.Int64), bytes=pl.col("bytes").sum().cast(pl.Int64)
     )
-    found: dict[str, Any] = {"read": frame.height, "groups": _sorted(groups), "hits": {}, "pairs": []}
+    found: dict[str, Any] = {"read": frame.height, "groups": _sorted(groups), "hits": {}, "alone": {}, "pairs": []}
     if fired is not None:
         both = fired.T.astype(np.float64) @ fired.astype(np.float64)  # exact up to 2^53 documents
+        only = fired[fired.sum(axis=1) == 1].sum(axis=0)
         found["hits"] = {name: int(both[i, i]) for i, name in enumerate(names)}
+        found["alone"] = {name: int(number) for name, number in zip(names, only, strict=True)}
         found["pairs"] = [[names[i], names[j], int(both[i, j])] for i, j in np.argwhere(np.triu(both, 1)).tolist()]
     return found
 
@@ -50,10 +54,12 @@ def total(tallies: Iterable[Tally]) -> Tally:
     """The tally of all documents of several tallies of the same rules."""
     some = list(tallies)
     hits: dict[str, int] = {}
+    alone: dict[str, int] = {}
     pairs: dict[tuple[str, str], int] = {}
     for one in some:
-        for name, number in one["hits"].items():
-            hits[name] = hits.get(name, 0) + number
+        for sums, numbers in ((hits, one["hits"]), (alone, one["alone"])):
+            for name, number in numbers.items():
+                sums[name] = sums.get(name, 0) + number
         for a, b, number in one["pairs"]:
             pairs[a, b] = pairs.get((a, b), 0) + number
     groups = frame_of(row for one in some for row in one["groups"])
@@ -62,6 +68,7 @@ def total(tallies: Iterable[Tally]) -> Tally:
         "read": sum(one["read"] for one in some),
         "groups": _sorted(summed),
         "hits": hits,
+        "alone": alone,
         "pairs": [[*pair, number] for pair, number in sorted(pairs.items())],
     }
 

@@ -206,9 +206,8 @@ def feature(histogram: Histogram, name: str, rules: Sequence[Row]) -> Chart:
     notes: list[dict[str, Any]] = []
     said = []
     for rule in rules:
-        where = f"{name} {rule['comparison']} {_short(rule['threshold'])}"
-        said.append(f"{rule['name']} drops where {where} ({rule['hits']:,} hits)")
-        if not rule["hits"]:
+        said.append(f"{rule['name']} drops where {rule['condition']} ({rule['hits']:,} hits)")
+        if not rule["hits"] or not isinstance(rule["threshold"], int | float):
             continue  # a threshold far from all values would leave them no room
         at = _at(histogram, float(rule["threshold"]))
         below = rule["comparison"] in ("<", "<=")
@@ -242,6 +241,46 @@ def feature(histogram: Histogram, name: str, rules: Sequence[Row]) -> Chart:
         annotations=notes,
         xaxis={**axis, **(_log_axis(histogram) if histogram.logarithmic else {})},
         yaxis={"title": {"text": "documents (log)"}, "type": "log", "range": [-0.3, top], **_DECADES},
+    )
+
+
+def overlaps(hits: Sequence[tuple[str, int]], pairs: Sequence[tuple[str, str, int]]) -> Chart:
+    """Of the documents that one rule (a row) would drop, the share that another (a column) would drop too."""
+    names = [name for name, _ in hits]
+    both = {(a, b): number for first, second, number in pairs for a, b in ((first, second), (second, first))}
+    both |= {(name, name): number for name, number in hits}
+    shares = [[both.get((a, b), 0) / number for b in names] for a, number in hits]
+    trace = {
+        "type": "heatmap",
+        "z": shares,
+        "x": list(range(len(names))),
+        "y": list(range(len(names))),
+        "customdata": [
+            [f"{both.get((a, b), 0):,} of {number:,} of {label(a)} are of {label(b)} too" for b in names]
+            for a, number in hits
+        ],
+        "hovertemplate": "%{customdata} (%{z:.1%})<extra></extra>",
+        "meta": {"role": "scale"},
+        "zmin": 0,
+        "zmax": 1,
+        "xgap": 1,
+        "ygap": 1,
+        "colorbar": {"tickformat": ".0%", "thickness": 12},
+    }
+    ranked = sorted((pair for pair in pairs if {*pair[:2]} <= {*names}), key=lambda pair: (-pair[2], pair[0], pair[1]))
+    says = "Of the documents that the rule of a row would drop, the share that the rule of a column would drop too."
+    if ranked:
+        says += f" Most have {ranked[0][0]} and {ranked[0][1]} in common: {ranked[0][2]:,}."
+    axis = {"tickmode": "array", "tickvals": list(range(len(names))), "automargin": True, "showgrid": False}
+    ticks = [label(name, 36) for name in names]
+    return _chart(
+        [trace],
+        says,
+        height=230 + 20 * len(names),
+        header=("rule", "rule", "documents of both"),
+        rows=ranked[:100],
+        xaxis={**axis, "ticktext": ticks, "tickangle": -45},
+        yaxis={**axis, "ticktext": ticks, "autorange": "reversed"},
     )
 
 

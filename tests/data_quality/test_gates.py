@@ -54,6 +54,7 @@ def test_a_tally_is_what_plain_counting_gives_however_documents_are_cut(
     assert total([tallied(moved[:cut]), tallied(moved[cut:])]) == whole
     assert whole["read"] == len(rows) == sum(documents for *_, documents, _ in whole["groups"])
     assert whole["hits"] == {name: sum(row[3][i] for row in rows) for i, name in enumerate(NAMES)}
+    assert whole["alone"] == {name: sum(row[3][i] and sum(row[3]) == 1 for row in rows) for i, name in enumerate(NAMES)}
     both = {(a, b): number for a, b, number in whole["pairs"]}
     for i, a in enumerate(NAMES):
         for j in range(i + 1, 3):

@@ -47,7 +47,7 @@ def test_the_defaults_and_changes_make_a_configuration(file: Path) -> None:
 
 
 def test_a_configuration_survives_its_own_record(file: Path) -> None:
-    config = load_config(file, ["select.repeats={a: 2}", "deduplicate.priority=[longest]"])
+    config = load_config(file, ["select.languages={de: {repeats: 2}}", "deduplicate.priority=[longest]"])
     assert from_values(json.loads(json.dumps(canonical(config))), "the record") == config
 
 
@@ -74,8 +74,8 @@ CASES: list[tuple[str, list[str]]] = [
     ("sketch=null", ["sketch = null", "must be a section", "cannot be switched off"]),
     ("sketch=[]", ["must be a section"]),
     ("pretrain=null", ["evaluate needs pretrain, which is null"]),
-    ("select.repeats.a=x", ['select.repeats.a = "x"', "whole number"]),
-    ("select.source_documents=[1]", ["must be a mapping"]),
+    ("select.languages.de.repeats=x", ['select.languages.de.repeats = "x"', "whole number"]),
+    ("select.languages=[1]", ["must be a mapping"]),
     ("deduplicate.priority=[longest, nwest]", ["deduplicate.priority[1]", "did you mean newest?"]),
     ("deduplicate.rows=5", ["must be sketch.permutations"]),
     ("evaluate.generate.prompts=hello", ["must be a list: [hello]"]),

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus.config import IngestConfig, SourceConfig
-from data_quality.features import FEATURE_SCHEMA
+from data_quality.feature_table import FEATURE_SCHEMA
+from data_quality.tally import tally
 from stages import report_charts as charts
 from stages import report_html
 from stages.base import Context, Resources
@@ -102,7 +104,7 @@ class Run:
                     elif field.name in ("bytes", "words", "non_symbol_words"):
                         columns[field.name] = [len(text.encode()) for text, *_ in rows]
                     elif field.name != "id":
-                        columns[field.name] = [0] * len(rows)
+                        columns[field.name] = [None if pa.types.is_string(field.type) else 0] * len(rows)
                 writer.parquet(f"features/{stem}", pa.table(columns, schema=FEATURE_SCHEMA), FEATURE_SCHEMA)
 
         self.write("quality", fill, Counts(self.number, self.number), inputs=("ingest",))
@@ -143,6 +145,18 @@ class Run:
                          "split": "train" if stage == "select" and not found else None, "repeats": None}
                     )  # fmt: skip
                 writer.parquet(f"decisions/{stem}", pa.Table.from_pylist(table, DECISIONS), DECISIONS)
+            described = pl.DataFrame(
+                [
+                    (source, "en" if i else None, len(text.encode()), reason(ruled, keeper))
+                    for rows in self.parts.values()
+                    for i, (text, source, ruled, keeper) in enumerate(rows)
+                ],
+                schema={"source": pl.String, "language": pl.String, "bytes": pl.Int64, "reason": pl.String},
+                orient="row",
+            )
+            names = tuple(sorted(set(described["reason"].drop_nulls())))
+            fired = np.array([[found == name for name in names] for found in described["reason"]], dtype=bool)
+            writer.json("about/tally", tally(described, names, fired.reshape(described.height, len(names))))
             more(writer)
 
         folder = f"outputs/{stage}/{stage[:4]}0123"
@@ -155,10 +169,13 @@ class Run:
     def filter(self) -> None:
         rules = [
             {"name": "too-short", "feature": "non_symbol_words", "comparison": "<", "threshold": 50,
-             "reason": "fewer than 50 words", "source": "somebody 2021"},
-            {"name": "never", "feature": "hash_ratio", "comparison": ">", "threshold": 0.1, "reason": "", "source": ""},
+             "reason": "fewer than 50 words", "source": "somebody 2021", "expression": None,
+             "condition": "non_symbol_words < 50"},
+            {"name": "never", "feature": "hash_ratio", "comparison": ">", "threshold": 0.1, "reason": "", "source": "",
+             "expression": None, "condition": "hash_ratio > 0.1"},
             {"name": "wrong-language", "feature": "language", "comparison": "not in", "threshold": ["en", "de"],
-             "reason": "another language", "source": ""},
+             "reason": "another language", "source": "", "expression": None,
+             "condition": "language not in [en, de]"},
         ]  # fmt: skip
         self.decide(
             "filter", lambda ruled, keeper: ruled, {"contamination_overlap": 0.5},
@@ -305,7 +322,7 @@ def test_a_whole_run_has_every_section(run: Run) -> None:
     text = render(run)
     reader = read(text)
     assert reader.headings == [
-        "Funnel", "Sources", "Rules", "Lengths and languages", "Features", "Duplicates", "Contamination", "Samples",
+        "Funnel", "Sources", "Lengths and languages", "Rules", "Features", "Duplicates", "Contamination", "Samples",
         "Tokens", "Training", "Evaluation", "Fine-tuning", "Release", "Lineage", "How to go on",
     ]  # fmt: skip
     assert len(text.encode()) < 4_000_000
