@@ -16,7 +16,7 @@ from data_quality.filter_config import FilterConfig
 from data_quality.judges_config import BlocklistConfig, ClassifierConfig, ScorerConfig
 from data_quality.quality_config import DecontaminateConfig, QualityConfig
 from data_quality.select_config import SelectConfig
-from model.config import ModelConfig, TrainingConfig
+from model.config import MixtureSegment, ModelConfig, TrainingConfig
 from model.finetune_config import EvaluateConfig, FinetuneConfig, GenerateConfig
 from stages.base import Resources
 from storage.settings import STRICT, setting
@@ -110,6 +110,11 @@ class PretrainConfig:
 
     model: ModelConfig = setting("Shape of the Transformer.", default_factory=ModelConfig)
     training: TrainingConfig = setting("Steps, batches, optimiser.", default_factory=TrainingConfig)
+    mixture: tuple[MixtureSegment, ...] = setting(
+        "How sources are mixed, from which sequence on; empty: every selected document once an epoch. Segments may be "
+        "appended to a training that has begun, and change nothing before them.",
+        (),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
