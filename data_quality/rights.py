@@ -21,8 +21,8 @@ RIGHTS_VERSION = 1
 RIGHTS_COLUMNS: dict[str, pa.DataType] = {
     "licence": pa.string(),
     "licence_class": pa.string(),
-    "ai_opt_out": pa.bool_(),
-    "noindex": pa.bool_(),
+    "ai_opt_out": pa.int64(),
+    "noindex": pa.int64(),
 }
 
 _CC_CLASSES = {"by": "permissive", "by-sa": "copyleft"}
@@ -108,10 +108,10 @@ def rights_columns(documents: pa.Table) -> dict[str, pa.Array]:
         public-domain, permissive, copyleft, restricted (non-commercial, no derivatives, all rights reserved), other,
         or none; of several licences the strictest. Never null.
     ai_opt_out
-        Whether robots directives say noai or noml, or address a training crawler, or text and data mining is reserved
-        (TDMRep: tdm-reservation 1); null where the metadata has no such field.
+        1 if robots directives say noai or noml, or address a training crawler, or text and data mining is reserved
+        (TDMRep: tdm-reservation 1), else 0; null where the metadata has no such field.
     noindex
-        Whether robots directives for all crawlers say noindex or none; null without such directives.
+        1 if robots directives for all crawlers say noindex or none, else 0; null without such directives.
     """
     encoded = documents.column("meta").combine_chunks().dictionary_encode()
     known = [read_rights(text) for text in encoded.dictionary.to_pylist()]
@@ -119,7 +119,7 @@ def rights_columns(documents: pa.Table) -> dict[str, pa.Array]:
     known.append(Rights(None, "none", None, None))
     rows = encoded.indices.fill_null(nothing)
     return {
-        name: pa.array([getattr(rights, name) for rights in known], kind).take(rows)
+        name: pa.array([getattr(rights, name) for rights in known]).cast(kind).take(rows)
         for name, kind in RIGHTS_COLUMNS.items()
     }
 

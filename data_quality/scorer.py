@@ -26,7 +26,7 @@ from data_quality.judges_config import ScorerConfig
 TYPES: dict[str, pa.DataType] = {
     "float": pa.float64(),
     "int": pa.int64(),
-    "bool": pa.bool_(),
+    "bool": pa.int64(),  # 0 or 1, as flags among the features are
     "string": pa.string(),
 }
 CHECKED_ROWS = 16

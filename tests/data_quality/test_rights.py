@@ -135,8 +135,8 @@ def test_columns_of_documents_with_and_without_metadata() -> None:
     assert {name: column.type for name, column in found.items()} == RIGHTS_COLUMNS
     assert found["licence"].to_pylist() == ["MIT", None, None, None, "MIT", None]
     assert found["licence_class"].to_pylist() == ["permissive", "none", "none", "none", "permissive", "none"]
-    assert found["ai_opt_out"].to_pylist() == [None] * 5 + [True]
-    assert found["noindex"].to_pylist() == [None] * 5 + [False]
+    assert found["ai_opt_out"].to_pylist() == [None] * 5 + [1]
+    assert found["noindex"].to_pylist() == [None] * 5 + [0]
     empty = rights_columns(pa.table({"meta": pa.array([], pa.string())}))
     assert all(len(column) == 0 for column in empty.values())
 

@@ -23,6 +23,7 @@ from stages.judges import judged_columns, listed_passages
 from stages.plan import Selection
 from stages.pool import WorkerPool
 from stages.runner import PlainBatches, StageResult
+from stages.report_data import judges_of
 from stages.samples import samples
 from stages.session import Session
 from storage.outputs import Output
@@ -158,7 +159,7 @@ def test_judgements_stand_beside_the_documents_of_every_part(runs: Runs, folder:
     assert values["shout_score"].count(3) == len(BAD)
     assert values["host_label"].count("www.good.org") == len(GOOD)
     assert values["licence"].count("CC-BY-4.0") == values["licence_class"].count("permissive") == len(GOOD)
-    assert values["ai_opt_out"].count(True) == 80
+    assert values["ai_opt_out"].count(1) == 80
     scores = dict(zip((row["vice_word_share"] for row in rows(output)), values["quality_score"], strict=True))
     good, bad = scores[1 / 15], scores[2 / 13]
     assert good > 0.8 > 0.2 > bad
@@ -359,3 +360,33 @@ def test_a_configuration_that_contradicts_itself_is_refused(runs: Runs, folder: 
     rule = {"r": RuleOverride(feature="qualty_score", comparison="<", threshold=0.1)}
     with pytest.raises(ValueError, match="looks at what is not measured: no classifier, list or scorer"):
         runs.config(judged(folder), filter=FilterConfig(presets=("none",), rules=rule))
+
+
+def test_the_report_shows_how_good_the_judges_are(runs: Runs, folder: Path) -> None:
+    left_out = dict.fromkeys(("export_corpus", "tokenizer", "tokenize", "pretrain", "evaluate", "release"))
+    rules = {"bad": RuleOverride(feature="quality_score", comparison="<", threshold=0.5)}
+    config = FilterConfig(presets=("none",), rules=rules, expect={})
+    result = runs.run(judged(folder), until="report", filter=config, **left_out)
+    page = result.output.store.read_bytes(result.output.part("about/report").path).decode()
+    section = page[page.index('id="judges"') :]
+    section = section[: section.index("</section>")]
+    report = runs.outputs["quality"].read_json("model_reports/quality_score")
+    assert f"accuracy {report['test']['accuracy']:.2%} on {report['test']['documents']} held-out" in section
+    assert "Reliability of quality_score" in section
+    assert "What the lists found" in section
+    assert '<th scope="row">opted out</th>' in section
+    assert "<h3>quality_score</h3>" in page or "quality_score</" in page, "a histogram of what a rule looks at"
+    found = judges_of(runs.outputs["quality"])
+    assert found["documents"] == len(GOOD) + len(BAD)
+    assert found["lists"] == [
+        {"name": "vice", "entries": 2, "documents": 210, "hits": 210},
+        {"name": "spam", "entries": 1, "documents": 45, "hits": 45},
+    ]
+    assert found["licences"] == {"permissive": 120, "none": 90, "opted out": 80}
+
+
+def test_a_report_without_judges_has_no_section_on_them(runs: Runs) -> None:
+    left_out = dict.fromkeys(("export_corpus", "tokenizer", "tokenize", "pretrain", "evaluate", "release"))
+    result = runs.run(QualityStageConfig(), until="report", filter=FilterConfig(presets=("none",)), **left_out)
+    assert not runs.outputs["quality"].parts("judgements")
+    assert 'id="judges"' not in result.output.store.read_bytes(result.output.part("about/report").path).decode()
