@@ -22,8 +22,8 @@ from stages.config import ClassifierStageConfig, QualityStageConfig, RunConfig
 from stages.judges import judged_columns, listed_passages
 from stages.plan import Selection
 from stages.pool import WorkerPool
-from stages.runner import PlainBatches, StageResult
 from stages.report_data import judges_of
+from stages.runner import PlainBatches, StageResult
 from stages.samples import samples
 from stages.session import Session
 from storage.outputs import Output
@@ -209,13 +209,13 @@ def test_a_scorers_source_names_its_values(runs: Runs, folder: Path) -> None:
     before = source.read_text()
     try:
         source.write_text(before + "\n# changed\n")
-        with runs_in_fresh_processes(runs):
+        with FreshProcesses(runs):
             assert runs.run(judged(folder)).units_done_here == len(runs.outputs["ingest"].parts("documents"))
     finally:
         source.write_text(before)
 
 
-class runs_in_fresh_processes:  # noqa: N801
+class FreshProcesses:
     """A pool whose workers have not imported the scorers yet."""
 
     def __init__(self, runs: Runs) -> None:
@@ -239,7 +239,7 @@ def test_a_trained_model_is_taken_as_it_is(runs: Runs, folder: Path, tmp_path: P
     assert digests(again.output, "judgements") == digests(first, "judgements")
     assert not again.output.has("model_reports/quality_score")
     model.write_bytes(b"no model")
-    with pytest.raises(StageError, match="frozen.arrow cannot be read as an Arrow file"):
+    with pytest.raises(StageError, match=r"frozen\.arrow cannot be read as an Arrow file"):
         runs.run(judged(folder, classifiers=(frozen,)))
 
 
