@@ -7,7 +7,7 @@ that there is something to learn. Words and pairs of words in 2^20 buckets, 5 ep
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import math
 import tempfile
 from collections.abc import Mapping
@@ -128,8 +128,12 @@ def judge(folder: Path, outcomes: Mapping[str, Any]) -> Mapping[str, str]:
 def peers() -> dict[str, Peer]:
     """Those that are installed, twice: training and scoring."""
     known = {"gristmill": gristmill, "scikit-learn": scikit_learn, "fastText": fasttext}
-    modules = {"gristmill": "numba", "scikit-learn": "sklearn", "fastText": "fasttext"}
-    there = {name: peer for name, peer in known.items() if importlib.util.find_spec(modules[name])}
+    packages = {"gristmill": "gristmill", "scikit-learn": "scikit-learn", "fastText": "fasttext-wheel"}
+    there = {
+        name: peer
+        for name, peer in known.items()
+        if list(importlib.metadata.Distribution.discover(name=packages[name]))
+    }
     return {
         f"{name}, {what}": partial(peer, train=what == "training")
         for what in ("scoring", "training")

@@ -262,10 +262,10 @@ class Automaton:
         data, offsets = text_buffers(texts)
         counts = np.zeros((offsets.size - 1, 3), dtype=np.int64)
         if self._by_words:
-            arrays = (*word_tables(), *self._symbols, *self._tables)
-            return counts, int(kernels.match_words(data, offsets, *arrays, counts, hits))
-        arrays = (*self._symbols, *self._tables)
-        return counts, int(kernels.match_text(data, offsets, *arrays, counts, hits))
+            arrays: tuple[Any, ...] = (data, offsets, *word_tables(), *self._symbols, *self._tables, counts, hits)
+            return counts, int(kernels.match_words(*arrays))
+        arrays = (data, offsets, *self._symbols, *self._tables, counts, hits)
+        return counts, int(kernels.match_text(*arrays))
 
     def _words_as_symbols(self, entries: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], int]:
         written = [entry.split(" ") for entry in entries]

@@ -24,8 +24,8 @@ def judges(data: ReportData) -> Html:
         header = ("list", "entries", "documents with hits", "share", "hits")
         pieces.append(table("What the lists found", header, rows))
     if found["licences"]:
-        rows = [(name, number, share(number, found["documents"])) for name, number in found["licences"].items()]
-        pieces.append(table("Licences and opt-outs by metadata", ("class", "documents", "share"), rows))
+        classes = [(name, number, share(number, found["documents"])) for name, number in found["licences"].items()]
+        pieces.append(table("Licences and opt-outs by metadata", ("class", "documents", "share"), classes))
     return join(pieces)
 
 
