@@ -125,7 +125,9 @@ def ask(python: str, texts: list[str], words: str) -> list[dict[str, str | None]
     """What datatrove says of every text."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.jsonl", Path(folder) / "out.jsonl"
-        source.write_text("".join(json.dumps({"text": text, "words": words}) + "\n" for text in texts), encoding="utf-8")
+        source.write_text(
+            "".join(json.dumps({"text": text, "words": words}) + "\n" for text in texts), encoding="utf-8"
+        )
         subprocess.run(
             [python, "-m", "benchmarks.agreement_peer", str(source), str(target)],
             cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=True,
@@ -134,8 +136,12 @@ def ask(python: str, texts: list[str], words: str) -> list[dict[str, str | None]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.agreement", description=" ".join((__doc__ or "").split()))
-    parser.add_argument("--data", type=Path, required=True, help="the folder with text/ and html/ of the public test data")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.agreement", description=" ".join((__doc__ or "").split())
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="the folder with text/ and html/ of the public test data"
+    )
     parser.add_argument("--python", required=True, help="an interpreter with datatrove[processing], spacy and numpy")
     parser.add_argument("--show", type=int, default=0, help="differences to print for each filter (default: none)")
     options = parser.parse_args()
@@ -180,7 +186,9 @@ def main() -> None:
             )
             shown = [(i, a, b) for i, (a, b) in enumerate(pairs) if (a is None) != (b is None)][: options.show]
             for i, a, b in shown:
-                values = {column: features.column(column)[i].as_py() for column, _, _, reason in rules if reason in (a, b)}
+                values = {
+                    column: features.column(column)[i].as_py() for column, _, _, reason in rules if reason in (a, b)
+                }
                 print(words, name, i, a, b, values, repr(texts[i][:200]), file=sys.stderr)
     text = "\n\n".join(lines)
     print(text)

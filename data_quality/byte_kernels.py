@@ -32,7 +32,7 @@ _EIGHT = np.int64(8)
 
 
 @intrinsic
-def _load(typing_context: Any, array: Any, index: Any) -> Any:
+def load_eight(typing_context: Any, array: Any, index: Any) -> Any:
     """The eight bytes from `index` of a uint8 array as a little-endian uint64; all eight must lie in the array."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -48,7 +48,7 @@ def load(values: Array, index: int, end: int) -> Any:
     """The bytes values[index:end], at most eight, as a little-endian uint64; those that lack are 0."""
     count = end - index
     if index + _EIGHT <= values.size:
-        found = _load(values, np.int64(index))
+        found = load_eight(values, np.int64(index))
         return found if count >= 8 else found & (_ALL >> np.uint64(64 - 8 * count))
     found = np.uint64(0)
     for k in range(min(count, 8)):

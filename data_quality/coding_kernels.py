@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from data_quality.byte_kernels import Array, load
+from data_quality.byte_kernels import Array, load, load_eight
 
 MINIMUM = 4
 WINDOW = 65_535
@@ -26,6 +26,7 @@ MULTIPLIER = np.uint32(2_654_435_761)  # the golden ratio of 32 bits (Knuth)
 
 _SHIFT = np.uint32(32 - TABLE_BITS)
 _WORD = np.uint64(0xFFFFFFFF)
+_REACH = (1 << 31) - 1  # of int32: texts are far shorter
 
 
 @njit(cache=True, nogil=True)
@@ -35,15 +36,23 @@ def _more(length: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _coded_bytes(values: Array, begin: int, end: int, table: Any) -> int:
-    """Bytes of the code of values[begin:end]; `table` (int64[2^TABLE_BITS]) holds positions of this text or before."""
+def _four(values: Array, at: int) -> Any:
+    """The four bytes from `at`."""
+    if at + 8 <= values.size:
+        return np.uint32(load_eight(values, at) & _WORD)
+    return np.uint32(load(values, at, at + MINIMUM))
+
+
+@njit(cache=True, nogil=True)
+def _coded_bytes(values: Array, begin: int, end: int, base: int, table: Any) -> int:
+    """Bytes of the code of values[begin:end]; `table` (int32[2^TABLE_BITS]) holds positions from `base` on, or -1."""
     coded, anchor, at = 0, begin, begin
     while at + MINIMUM <= end:
-        word = np.uint32(load(values, at, end) & _WORD)
+        word = _four(values, at)
         place = np.uint32(word * MULTIPLIER) >> _SHIFT
-        before = table[place]
-        table[place] = at
-        if before < begin or at - before > WINDOW or np.uint32(load(values, before, end) & _WORD) != word:
+        before = base + table[place]
+        table[place] = at - base
+        if before < begin or at - before > WINDOW or _four(values, before) != word:
             at += 1
             continue
         match = at + MINIMUM
@@ -58,7 +67,14 @@ def _coded_bytes(values: Array, begin: int, end: int, table: Any) -> int:
 
 @njit(cache=True, nogil=True)
 def count_coded_bytes(values: Array, offsets: Array, coded: Array) -> None:
-    """Fills `coded` (int64[documents]) for the texts values[offsets[d]:offsets[d + 1]] of a large_string array."""
-    table = np.full(1 << TABLE_BITS, -1, dtype=np.int64)
+    """Fills `coded` (int64[documents]) for the texts values[offsets[d]:offsets[d + 1]] of a large_string array.
+
+    What the table holds of earlier texts lies before the text and counts as nothing, so that it need not be emptied.
+    """
+    table = np.full(1 << TABLE_BITS, -1, dtype=np.int32)
+    base = offsets[0] if offsets.size > 0 else 0
     for d in range(offsets.size - 1):
-        coded[d] = _coded_bytes(values, offsets[d], offsets[d + 1], table)
+        if offsets[d + 1] - base > _REACH:
+            table[:] = -1
+            base = offsets[d]
+        coded[d] = _coded_bytes(values, offsets[d], offsets[d + 1], base, table)

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from data_quality.byte_kernels import SEED, Array, capacity, decode, duplicates, first, hash_range, previous, step
-from data_quality.feature_kernels import CLASS_BITS, LETTER, NUMBER, PUNCTUATION, find, listed, next_word
+from data_quality.feature_kernels import CLASS_BITS, LETTER, NUMBER, PUNCTUATION, find, listed, split_words
 
 WORDS, NON_SYMBOL_WORDS, NON_SYMBOL_CHARACTERS, ALPHABETIC_WORDS, STOP_WORDS = range(5)
 ALL_LINES, BULLET_LINES, ELLIPSIS_LINES = range(5, 8)
@@ -24,8 +24,17 @@ _DATATROVE, _WHITE = 8, 16  # bits of `punctuation.mark_bits`
 _BASE = np.uint64(0xD6E8FEB86659FD93)
 _ONE = np.uint64(1)
 # Marks between two letters or numbers that end one word, are a word, and begin another; , only if not between numbers.
-_PARTING = np.array(sorted(map(ord, "/:<>=,;!?\"()[]{}*…—–“”„«»")), np.int64)
-_APOSTROPHE, _RIGHT_QUOTE, _HYPHEN, _DOT, _COMMA, _COLON, _ELLIPSIS, _BULLET = 39, 0x2019, 45, 46, 44, 58, 0x2026, 0x2022
+_PARTING = np.array(sorted(map(ord, '/:<>=,;!?"()[]{}*…—–“”„«»')), np.int64)
+_APOSTROPHE, _RIGHT_QUOTE, _HYPHEN, _DOT, _COMMA, _COLON, _ELLIPSIS, _BULLET = (
+    39,
+    0x2019,
+    45,
+    46,
+    44,
+    58,
+    0x2026,
+    0x2022,
+)
 
 
 @njit(cache=True, nogil=True)
@@ -93,24 +102,6 @@ def _parts(values: Array, start: int, end: int, kinds: Array, starts: Array, end
         starts[number], ends[number] = word, at
         number += 1
     return number
-
-
-@njit(cache=True, nogil=True)
-def split_words(
-    values: Array, begin: int, end: int, separate: bool, kinds: Array, scripts: Array, letters: Array, starts: Array,
-    ends: Array,
-) -> int:  # fmt: skip
-    """Writes the byte ranges of the words of values[begin:end] and says how many there are."""
-    number, at = 0, begin
-    while True:
-        start, at, _, _, _, _ = next_word(values, at, end, kinds, scripts, letters)
-        if start == end:
-            return number
-        if separate:
-            number = _parts(values, start, at, kinds, starts, ends, number)
-        else:
-            starts[number], ends[number] = start, at
-            number += 1
 
 
 @njit(cache=True, nogil=True)
@@ -202,6 +193,8 @@ def count_as_datatrove(
         longest = max(longest, offsets[d + 1] - offsets[d])
     room = longest + 2
     starts, ends = np.empty(room, np.int64), np.empty(room, np.int64)
+    whole_starts, whole_ends = np.empty(room, np.int64), np.empty(room, np.int64)
+    characters, mets = np.empty(room, np.int32), np.empty(room, np.uint8)
     hashes, lengths = np.empty(room, np.uint64), np.empty(room, np.int64)
     grams, times = np.empty(room, np.uint64), np.empty(room, np.int64)
     joined = np.empty(room, np.uint64)  # polynomial hash of the words before, joined by nothing
@@ -221,7 +214,16 @@ def count_as_datatrove(
         begin, end = offsets[d], offsets[d + 1]
         if begin == end:
             continue
-        words = split_words(values, begin, end, separate, kinds, scripts, letters, starts, ends)
+        words, _, _ = split_words(
+            values, begin, end, kinds, scripts, whole_starts, whole_ends, characters, mets, letters
+        )
+        number = 0
+        for i in range(words):
+            if separate:
+                number = _parts(values, whole_starts[i], whole_ends[i], kinds, starts, ends, number)
+            else:
+                starts[i], ends[i] = whole_starts[i], whole_ends[i]
+        words = number if separate else words
         joined[0], before[0], bytes_before[0] = np.uint64(0), 0, 0
         state = np.uint64(0)
         for i in range(words):

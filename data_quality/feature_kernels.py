@@ -21,6 +21,7 @@ from data_quality.byte_kernels import (
     first,
     hash_lower_ascii,
     hash_range,
+    load_eight,
     previous,
     step,
 )
@@ -36,69 +37,86 @@ COUNTS = 24
 # Bits of the `kinds` table: what `character_kinds` says of a code point.
 SPACE, WORD, PUNCTUATION, OWN_WORD, CLASS_BITS, LETTER, NUMBER = 0, 1, 2, 3, 3, 4, 8
 _SOLID = 1  # in WORD and OWN_WORD
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _LATIN = 1  # the number of the script of ASCII letters
 
 
 @njit(cache=True, nogil=True)
-def next_word(
-    values: Array, at: int, end: int, kinds: Array, scripts: Array, letters: Array
-) -> tuple[int, int, int, int, int, int]:
-    """The word at or after `at`.
+def split_words(
+    values: Array, begin: int, end: int, kinds: Array, scripts: Array, starts: Array, ends: Array, lengths: Array,
+    mets: Array, letters: Array,
+) -> tuple[int, int, int]:  # fmt: skip
+    """Finds the words of values[begin:end]; says how many they are, how many numbers and white space characters.
 
-    Returns where it starts and ends (both `end` if there is none), its characters, the kinds of its characters or-ed,
-    its numbers, and the white space characters before it. Its letters are added to `letters` (int64) by script.
+    Written for every word: byte range (int64), characters (int32), the kinds of its characters or-ed (uint8). `letters`
+    (int64[256]) is overwritten: letters and marks by number of the script.
     """
-    white, length, met, numbers, ascii_letters = 0, 0, 0, 0, 0
+    letters[:] = 0
+    words, numbers, white, latin = 0, 0, 0, 0
+    at = begin
     while at < end:
         byte = values[at]
         if byte < 0x80:
-            if kinds[byte] & CLASS_BITS != SPACE:
-                break
-            at += 1
+            if kinds[byte] & CLASS_BITS == SPACE:
+                white += 1
+                at += 1
+                continue
         else:
             code, size = decode(values, at, end)
-            if kinds[code] & CLASS_BITS != SPACE:
+            if kinds[code] & CLASS_BITS == SPACE:
+                white += 1
+                at += size
+                continue
+        start, length, met = at, 0, 0
+        while at < end:
+            byte = values[at]
+            if byte < 0x80:
+                kind = np.int64(kinds[byte])
+                if kind & CLASS_BITS == SPACE:
+                    break
+                latin += (kind >> 2) & 1
+                numbers += kind >> 3
+                met |= kind
+                at += 1
+                length += 1
+                continue
+            code, size = decode(values, at, end)
+            kind = np.int64(kinds[code])
+            if kind & CLASS_BITS == SPACE or (kind & CLASS_BITS == OWN_WORD and length > 0):
                 break
-            at += size
-        white += 1
-    start = at
-    while at < end:
-        byte = values[at]
-        if byte < 0x80:
-            kind = np.int64(kinds[byte])
-            if kind & CLASS_BITS == SPACE:
-                break
-            ascii_letters += (kind >> 2) & 1
+            if kind & LETTER:
+                letters[scripts[code]] += 1
             numbers += kind >> 3
             met |= kind
-            at += 1
+            at += size
             length += 1
-            continue
-        code, size = decode(values, at, end)
-        kind = np.int64(kinds[code])
-        if kind & CLASS_BITS == SPACE or (kind & CLASS_BITS == OWN_WORD and length > 0):
-            break
-        if kind & LETTER:
-            letters[scripts[code]] += 1
-        numbers += kind >> 3
-        met |= kind
-        at += size
-        length += 1
-        if kind & CLASS_BITS == OWN_WORD:
-            break
-    letters[_LATIN] += ascii_letters
-    return start, at, length, met, numbers, white
+            if kind & CLASS_BITS == OWN_WORD:
+                break
+        starts[words], ends[words], lengths[words], mets[words] = start, at, length, met
+        words += 1
+    letters[_LATIN] += latin
+    return words, numbers, white
 
 
 @njit(cache=True, nogil=True)
 def core(values: Array, start: int, end: int, kinds: Array) -> tuple[int, int]:
     """The range from the first to the last character of values[start:end] that is no punctuation; one there must be."""
     while True:
+        if values[start] < 0x80:
+            if kinds[values[start]] & _SOLID:
+                break
+            start += 1
+            continue
         code, size = decode(values, start, end)
         if kinds[code] & _SOLID:
             break
         start += size
     while True:
+        if values[end - 1] < 0x80:
+            if kinds[values[end - 1]] & _SOLID:
+                return start, end
+            end -= 1
+            continue
         at = previous(values, start, end)
         code, _ = decode(values, at, end)
         if kinds[code] & _SOLID:
@@ -218,7 +236,7 @@ def _repeated_n_grams(
 
 @njit(cache=True, nogil=True)
 def count_words(
-    values: Array, offsets: Array, kinds: Array, folds: Array, scripts: Array, stop_keys: Array, stop_length: int,
+    values: Array, offsets: Array, kinds: Array, folds: Array, scripts: Array, stop_keys: Array, stop_starts: Array,
     lists: Array, unigrams: Array, log_probabilities: Array, unknown: float, counts: Array, sums: Array,
 ) -> None:  # fmt: skip
     """Count everything about the words and characters of every document of a large_string array.
@@ -229,8 +247,9 @@ def count_words(
         uint8 data and int64[documents + 1] offsets of the array: document d is values[offsets[d]:offsets[d + 1]].
     kinds, folds, scripts
         uint8, uint32 and uint8 tables over all code points: class and bits, case folding, number of the script.
-    stop_keys, stop_length
-        Table of `listed` stop words, list 0 being that of all documents; characters of the longest.
+    stop_keys, stop_starts
+        Table of `listed` stop words, list 0 being that of all documents; and uint64[32], by the low bits of a stop word's
+        first byte: the lengths in bytes that there are, a bit each, the last one for 63 and more.
     lists
         int64[documents]: the number of the document's own list, 0 if it has none.
     unigrams, log_probabilities, unknown
@@ -257,26 +276,30 @@ def count_words(
     stop_seen = np.full(stop_keys.size, -1, dtype=np.int64)
     letters = np.zeros(256, dtype=np.int64)
     scratch = np.empty(2 * longest + 8, dtype=np.uint8)
+    begins, ends = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+    lengths, mets = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.uint8)
 
     for d in range(documents):
         row = counts[d]
         row[:] = 0
-        letters[:] = 0
-        end = offsets[d + 1]
-        words, word_characters, non_symbol_words, non_symbol_characters = 0, 0, 0, 0
-        alphabetic_words, longest_word, numbers, white_space, stop_words, own_stop_words = 0, 0, 0, 0, 0, 0
+        words, row[NUMBERS], row[WHITE_SPACE] = split_words(
+            values, offsets[d], offsets[d + 1], kinds, scripts, begins, ends, lengths, mets, letters
+        )
+        word_characters, non_symbol_words, non_symbol_characters, alphabetic_words, longest_word = 0, 0, 0, 0, 0
+        stop_words, own_stop_words = 0, 0
         total = 0.0
-        at = offsets[d]
-        while True:
-            start, at, length, met, some, white = next_word(values, at, end, kinds, scripts, letters)
-            white_space += white
-            if start == end:
-                break
-            numbers += some
-            word_hashes[words] = hash_range(values, start, at)
-            starts[words] = word_characters
+        own_list = lists[d]
+        for i in range(words):
+            start, at, length, met = begins[i], ends[i], np.int64(lengths[i]), np.int64(mets[i])
+            size = at - start
+            if size <= 8 and start + 8 <= values.size:  # `hash_range` without a call
+                word_hashes[i] = step(
+                    SEED + np.uint64(size), load_eight(values, start) & (_ALL >> np.uint64(64 - 8 * size))
+                )
+            else:
+                word_hashes[i] = hash_range(values, start, at)
+            starts[i] = word_characters
             word_characters += length
-            words += 1
             longest_word = max(longest_word, length)
             alphabetic_words += (met & LETTER) >> 2
             if met & _SOLID == 0:
@@ -284,16 +307,20 @@ def count_words(
             non_symbol_words += 1
             non_symbol_characters += length
             is_ascii = at - start == length
-            left, right = (start, at) if met & CLASS_BITS == WORD else core(values, start, at, kinds)
-            if unigrams.size == 0 and is_ascii and right - left > stop_length:
-                continue
-            hashed = hash_folded(values, left, right, is_ascii, folds, scratch)
+            own = length == 1 and met & CLASS_BITS == OWN_WORD
+            if not own and met & CLASS_BITS != WORD:
+                start, at = core(values, start, at, kinds)
+            if unigrams.size == 0 and (is_ascii or own):
+                length_bit = np.uint64(min(at - start, 63))
+                if (stop_starts[values[start] & 31] >> length_bit) & np.uint64(1) == 0:
+                    continue
+            hashed = hash_folded(values, start, at, is_ascii, folds, scratch)
             place = find(stop_keys, listed(hashed, 0))
             if place >= 0 and stop_seen[place] != d:
                 stop_seen[place] = d
                 stop_words += 1
-            if lists[d] > 0:
-                place = find(stop_keys, listed(hashed, lists[d]))
+            if own_list > 0:
+                place = find(stop_keys, listed(hashed, own_list))
                 if place >= 0 and stop_seen[place] != d:
                     stop_seen[place] = d
                     own_stop_words += 1
@@ -304,7 +331,7 @@ def count_words(
         sums[d] = total
         row[WORDS], row[WORD_CHARACTERS], row[LONGEST_WORD] = words, word_characters, longest_word
         row[NON_SYMBOL_WORDS], row[NON_SYMBOL_CHARACTERS] = non_symbol_words, non_symbol_characters
-        row[ALPHABETIC_WORDS], row[NUMBERS], row[WHITE_SPACE] = alphabetic_words, numbers, white_space
+        row[ALPHABETIC_WORDS] = alphabetic_words
         row[STOP_WORDS], row[LANGUAGE_STOP_WORDS] = stop_words, own_stop_words
         row[LETTERS] = letters[0]
         for script in range(1, letters.size):
@@ -325,21 +352,24 @@ def collect_cores(
 
     `hashes` (uint64), `starts` and `ends` (int64) have room for half of the bytes and one a document.
     """
-    letters = np.zeros(256, dtype=np.int64)
     longest = 0
     for d in range(offsets.size - 1):
         longest = max(longest, offsets[d + 1] - offsets[d])
+    room = longest // 2 + 2
+    begins, stops = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+    lengths, mets = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.uint8)
+    letters = np.zeros(256, dtype=np.int64)
     scratch = np.empty(2 * longest + 8, dtype=np.uint8)
     number = 0
     for d in range(offsets.size - 1):
-        at, end = offsets[d], offsets[d + 1]
-        while True:
-            start, at, length, met, _, _ = next_word(values, at, end, kinds, scripts, letters)
-            if start == end:
-                break
-            if met & _SOLID:
-                left, right = core(values, start, at, kinds)
-                hashes[number] = hash_folded(values, left, right, at - start == length, folds, scratch) | np.uint64(1)
+        words, _, _ = split_words(
+            values, offsets[d], offsets[d + 1], kinds, scripts, begins, stops, lengths, mets, letters
+        )
+        for i in range(words):
+            if mets[i] & _SOLID:
+                left, right = core(values, begins[i], stops[i], kinds)
+                is_ascii = stops[i] - begins[i] == lengths[i]
+                hashes[number] = hash_folded(values, left, right, is_ascii, folds, scratch) | np.uint64(1)
                 starts[number], ends[number] = left, right
                 number += 1
     return number

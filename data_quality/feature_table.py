@@ -138,9 +138,7 @@ _GOPHER_QUALITY = (
 _GOPHER_REPETITION = (
     Feature("duplicate_line_share", FLOAT, "duplicate lines / lines", _GOPHER),
     Feature("duplicate_paragraph_share", FLOAT, "duplicate paragraphs / paragraphs", _GOPHER),
-    Feature(
-        "duplicate_line_character_share", FLOAT, "characters of duplicate lines / characters of the text", _GOPHER
-    ),
+    Feature("duplicate_line_character_share", FLOAT, "characters of duplicate lines / characters of the text", _GOPHER),
     Feature(
         "duplicate_paragraph_character_share",
         FLOAT,
@@ -201,9 +199,7 @@ _CHARACTERS = (
     Feature("alphanumeric_share", FLOAT, "letters, marks and numbers / characters", _CODE),
     Feature("alphabetic_share", FLOAT, "letters and marks / characters", _CODE),
     Feature("digit_share", FLOAT, "numbers (categories Nd, Nl, No) / characters", _OWN),
-    Feature(
-        "white_space_share", FLOAT, "white space, control and format characters / characters", _OWN
-    ),
+    Feature("white_space_share", FLOAT, "white space, control and format characters / characters", _OWN),
     Feature("letters", INTEGER, "letters and marks", _OWN),
     Feature(
         "script",
@@ -248,7 +244,7 @@ _VIEWS = {
     "c4": (
         "c4_",
         _C4,
-        "lines that end with . ? ! or \" (and not ...) and have 5 white-space words once citations are gone",
+        'lines that end with . ? ! or " (and not ...) and have 5 white-space words once citations are gone',
     ),
     "c4-datatrove": (
         "c4_datatrove_",
@@ -367,7 +363,7 @@ FEATURES: tuple[Feature, ...] = (
 FEATURE_TYPES = {feature.name: feature.type for feature in FEATURES}
 _BY_NAME = {feature.name: feature for feature in FEATURES}
 _EXAMPLES = {
-    "quality.features.language_stop_words": "{de: [der, und, ...]}",
+    "quality.features.language_stop_words": "fineweb-2, or {de: [der, und, ...]}",
     "quality.features.unigram_table": "corpus, or a file of words and counts",
     "quality.features.measure_cut": "true, and quality.cuts.producers",
     "quality.features.datatrove_words": "attached, or separate",

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from data_quality import fineweb2
 from data_quality.buffers import character_kinds, string_buffers
 from data_quality.feature_table import (
     CUT_PREFIX,
@@ -99,7 +100,12 @@ def compute_features(
 
 
 def _text_features(
-    texts: pa.LargeStringArray, config: QualityConfig, languages: pa.Array | None, unigrams: UnigramTable, *, whole: bool
+    texts: pa.LargeStringArray,
+    config: QualityConfig,
+    languages: pa.Array | None,
+    unigrams: UnigramTable,
+    *,
+    whole: bool,
 ) -> dict[str, Any]:
     """The features of texts alone by name; if `whole`, those of C4's views and on request too."""
     from data_quality import coding_kernels, feature_kernels, line_kernels
@@ -107,17 +113,15 @@ def _text_features(
     values, offsets = string_buffers(texts)
     kinds, marks, (scripts, script_names) = character_kinds(), mark_bits(), script_table()
     by_line = np.zeros((len(texts), line_kernels.COUNTS), dtype=np.int64)
-    line_kernels.count_lines(
-        values, offsets, _byte_pairs(), kinds, marks, config.short_line_characters, whole, by_line
-    )
+    line_kernels.count_lines(values, offsets, _byte_pairs(), kinds, marks, config.short_line_characters, whole, by_line)
     by_word = np.zeros((len(texts), feature_kernels.COUNTS), dtype=np.int64)
     logs = np.zeros(len(texts), dtype=np.float64)
-    stop_keys, stop_length, labels = _stop_words(
-        config.stop_words, tuple((label, words) for label, words in sorted(config.language_stop_words.items()))
+    stop_keys, stop_starts, labels = _stop_words(
+        config.stop_words, tuple((label, words) for label, words in sorted(language_stop_words(config).items()))
     )
     lists = _list_numbers(languages, labels, len(texts))
     feature_kernels.count_words(
-        values, offsets, kinds, fold_table(), scripts, stop_keys, stop_length, lists, unigrams.keys,
+        values, offsets, kinds, fold_table(), scripts, stop_keys, stop_starts, lists, unigrams.keys,
         unigrams.log_probabilities, unigrams.unknown, by_word, logs,
     )  # fmt: skip
     coded = np.zeros(len(texts), dtype=np.int64)
@@ -234,9 +238,7 @@ def _views(lines: Counts) -> dict[str, Any]:
         "fineweb_char_dup_ratio": _share(
             lines[:, kernels.FINEWEB_REPEATED_CHARACTERS], lines[:, kernels.FINEWEB_CHARACTERS]
         ),
-        "fineweb_list_ratio": _share(
-            np.maximum(columns["fineweb_lines"] - 1, 0), lines[:, kernels.FINEWEB_WORDS]
-        ),
+        "fineweb_list_ratio": _share(np.maximum(columns["fineweb_lines"] - 1, 0), lines[:, kernels.FINEWEB_WORDS]),
     }
 
 
@@ -293,13 +295,26 @@ def _byte_pairs() -> npt.NDArray[np.uint8]:
 Lists = tuple[tuple[str, tuple[str, ...]], ...]
 
 
+def language_stop_words(config: QualityConfig) -> Mapping[str, tuple[str, ...]]:
+    """The lists that a configuration names, by language label."""
+    given = config.language_stop_words
+    return fineweb2.stop_words() if isinstance(given, str) else given
+
+
 @lru_cache(maxsize=8)
-def _stop_words(stop_words: tuple[str, ...], lists: Lists) -> tuple[npt.NDArray[np.uint64], int, tuple[str, ...]]:
-    """The kernel's table of all lists, the characters of the longest word, and the labels of the lists from number 1."""
-    words = [(number, word) for number, (_, found) in enumerate((("", stop_words), *lists)) for word in found if word]
-    keys, _ = word_table([fold(word) for _, word in words], [number for number, _ in words])
-    longest = max((len(word) for _, word in words), default=0)
-    return keys, longest, tuple(label for label, _ in lists)
+def _stop_words(
+    stop_words: tuple[str, ...], lists: Lists
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], tuple[str, ...]]:
+    """The kernel's table of all lists and its filter (see `count_words`), and the labels of the lists from number 1."""
+    words = [
+        (number, fold(word)) for number, (_, found) in enumerate((("", stop_words), *lists)) for word in found if word
+    ]
+    keys, _ = word_table([word for _, word in words], [number for number, _ in words])
+    starts = [0] * 32
+    for _, word in words:
+        data = word.encode("utf-8", "replace")
+        starts[data[0] & 31] |= 1 << min(len(data), 63)
+    return keys, np.array(starts, np.uint64), tuple(label for label, _ in lists)
 
 
 @lru_cache(maxsize=8)

@@ -5,17 +5,33 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+OTHER_WORDS = ("ja", "km", "lo", "my", "th", "wuu", "yue", "zh")
+"""Languages written without spaces: FineWeb-2's words are those of a segmenter, ours are letters (`words.py`), so its
+numbers about words say nothing about ours."""
+
+_LINES = ("language_score", "dup_line_frac", "line_punct_thr")
+"""Settings that are not about words."""
 _WORDS = "stopwords"
 
 
 def thresholds(setting: str) -> dict[str, float]:
-    """The numbers of one setting of FineWeb-2 (a column of the table) by language label."""
-    return {language: float(row[setting]) for language, row in _table().items()}
+    """The numbers of one setting of FineWeb-2 (a column of the table) by language label; if it is about words, without
+    OTHER_WORDS."""
+    table = _table()
+    return {language: float(row[setting]) for language, row in table.items() if _comparable(language, setting)}
 
 
 def stop_words() -> dict[str, tuple[str, ...]]:
-    """The stop words of every language, by label, in the order of the source."""
-    return {language: tuple(dict.fromkeys(row[_WORDS].split())) for language, row in _table().items()}
+    """The stop words of every language but OTHER_WORDS, by label, in the order of the source."""
+    return {
+        language: tuple(dict.fromkeys(row[_WORDS].split()))
+        for language, row in _table().items()
+        if _comparable(language, _WORDS)
+    }
+
+
+def _comparable(language: str, setting: str) -> bool:
+    return setting in _LINES or language not in OTHER_WORDS
 
 
 @lru_cache(maxsize=1)

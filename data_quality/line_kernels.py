@@ -39,7 +39,7 @@ _JAVASCRIPT, _POLICY, _LOREM, _GENERATED, _HIGH, _CONTROL = 1, 2, 4, 8, 16, 32
 _SPACE, _WORD, _PUNCTUATION, _OWN_WORD, _CLASS_BITS = 0, 1, 2, 3, 3
 _TERMINAL, _UNSPACED, _CLOSING, _WHITE = 1, 2, 4, 16
 
-_NEWLINE, _DOT, _QUOTE, _APOSTROPHE = 0x0A, 0x2E, 0x22, 0x27
+_NEWLINE, _DOT, _QUOTE, _APOSTROPHE, _HYPHEN, _BULLET, _ELLIPSIS = 0x0A, 0x2E, 0x22, 0x27, 0x2D, 0x2022, 0x2026
 _CLOSING_ASCII = (0x22, 0x27, 0x29, 0x5D, 0x7D)
 
 
@@ -244,23 +244,35 @@ def citation(values: Array, index: int, limit: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _longest_word(values: Array, at: int, end: int, marks: Array) -> int:
+    """Characters of the longest word between white space in values[at:end]."""
+    longest, run = 0, 0
+    while at < end:
+        code, size = decode(values, at, end)
+        run = 0 if marks[code] & _WHITE else run + 1
+        longest = max(longest, run)
+        at += size
+    return longest
+
+
+@njit(cache=True, nogil=True)
 def scan_line(values: Array, begin: int, limit: int, pairs: Array, marks: Array, found: Array) -> int:
     """Looks at the bytes from `begin` to the next line feed or `limit`; says where that is.
 
-    `pairs` is `byte_pairs`. `found` (int64[9]) is overwritten: words between white space, characters of the longest,
+    `pairs` is `byte_pairs`. `found` (int64[9]) is overwritten: words between white space, characters of the longest
+    (0 in a line too short for one of C4_MAX_WORD_CHARACTERS),
     flags of phrases and kinds of bytes, "{", "#", ellipses, sentences, continuation bytes of UTF-8, marks of citations.
     """
     at, last_end = begin, begin
-    words, run, longest, flags, curly, hashes, ellipses, sentences = 0, 0, 0, 0, 0, 0, 0, 0
+    words, inside, flags, curly, hashes, ellipses, sentences = 0, 0, 0, 0, 0, 0, 0
     continuations, citations = 0, 0
     while at < limit:
         byte = values[at]
         following = values[at + 1] if at + 1 < limit else np.uint8(0)
         kind = pairs[np.uint32(byte) | (np.uint32(following) << np.uint32(8))]
         if kind <= _BLANK:
-            words += (run > 0) & (kind == _BLANK)
-            run = 0 if kind == _BLANK else run + 1
-            longest = max(longest, run)
+            words += kind & inside  # without a branch: words are short and their ends hard to predict
+            inside = 1 - kind
             at += 1
             continue
         if kind == _LINE_END:
@@ -272,12 +284,12 @@ def scan_line(values: Array, begin: int, limit: int, pairs: Array, marks: Array,
             bits = marks[code]
             continuations += size - 1
             if bits & _WHITE:
-                words += run > 0
-                run = 0
+                words += inside
+                inside = 0
                 at += size
                 continue
             mark = bits & _TERMINAL != 0
-            ellipses += code == 0x2026
+            ellipses += code == _ELLIPSIS
         if mark:
             following_at, end, more, extra = _sentence_end(values, begin, at, limit, marks)
             if end >= 0:
@@ -287,8 +299,7 @@ def scan_line(values: Array, begin: int, limit: int, pairs: Array, marks: Array,
             if extra > 0:
                 flags |= _HIGH
             continuations += extra - (size - 1)
-            run += following_at - at - extra
-            longest = max(longest, run)
+            inside = 1
             at = following_at
             continue
         if kind == _LETTER:
@@ -301,12 +312,16 @@ def scan_line(values: Array, begin: int, limit: int, pairs: Array, marks: Array,
             hashes += 1
         elif kind == _ODD:
             flags |= _CONTROL
-        run += 1
-        longest = max(longest, run)
+        inside = 1
         at += size
-    words += run > 0
+    words += inside
+    longest = _longest_word(values, begin, at, marks) if at - begin > C4_MAX_WORD_CHARACTERS else 0
     solid_end = at
-    while solid_end > last_end and _white_before(values, last_end, solid_end, marks):
+    while (
+        solid_end > last_end
+        and not 32 < values[solid_end - 1] < 127
+        and _white_before(values, last_end, solid_end, marks)
+    ):
         solid_end -= _white_before(values, last_end, solid_end, marks)
     if solid_end > last_end:
         sentences += 1
@@ -337,9 +352,7 @@ def _count_words(values: Array, start: int, end: int, kinds: Array) -> int:
     while start < end:
         code, size = decode(values, start, end)
         found = kinds[code] & _CLASS_BITS
-        if found == _OWN_WORD:
-            words += 1
-        elif found != _SPACE and not inside:
+        if found == _OWN_WORD or (found != _SPACE and not inside):
             words += 1
         inside = found in (_WORD, _PUNCTUATION)
         start += size
@@ -359,6 +372,8 @@ def _ends_marked(values: Array, start: int, end: int, marks: Array) -> bool:
     """True if values[start:end] ends with a terminal mark."""
     if start >= end:
         return False
+    if values[end - 1] < 0x80:
+        return marks[values[end - 1]] & _TERMINAL != 0
     code, _ = decode(values, previous(values, start, end), end)
     return marks[code] & _TERMINAL != 0
 
@@ -431,13 +446,10 @@ def count_lines(
         int64[documents, COUNTS], overwritten.
     """
     documents = offsets.size - 1
-    longest_document, most_lines = 0, 0
+    longest_document = 0
     for d in range(documents):
         longest_document = max(longest_document, offsets[d + 1] - offsets[d])
-        lines = 1
-        for at in range(offsets[d], offsets[d + 1]):
-            lines += values[at] == _NEWLINE
-        most_lines = max(most_lines, lines)
+    most_lines = longest_document + 1  # untouched pages cost nothing
     line_hashes = np.empty(most_lines, np.uint64)
     line_lengths = np.empty(most_lines, np.int64)
     raw_hashes = np.empty(most_lines, np.uint64)
@@ -477,9 +489,9 @@ def count_lines(
             _keep_longest(longest, 0, characters)
 
             left, right = begin, end
-            while left < right and white(values, left, right, marks):
+            while left < right and not 32 < values[left] < 127 and white(values, left, right, marks):
                 left += white(values, left, right, marks)
-            while left < right and _white_before(values, left, right, marks):
+            while left < right and not 32 < values[right - 1] < 127 and _white_before(values, left, right, marks):
                 right -= _white_before(values, left, right, marks)
             solid = left < right
             if solid:
@@ -512,10 +524,14 @@ def count_lines(
                     line_hashes[line] = hash_range(values, inner_left, inner_right)
                 line_lengths[line] = inner
                 row[LINES] = line + 1
-                code, _ = decode(values, inner_left, inner_right)
-                row[BULLET_LINES] += code in (0x2022, 0x2D)
-                code, _ = decode(values, previous(values, inner_left, inner_right), inner_right)
-                row[ELLIPSIS_LINES] += code == 0x2026 or _ends_in_dots(values, inner_left, inner_right)
+                if values[inner_left] == _HYPHEN or values[inner_left] >= 0x80:
+                    code, _ = decode(values, inner_left, inner_right)
+                    row[BULLET_LINES] += code in (_BULLET, _HYPHEN)
+                if values[inner_right - 1] == _DOT:
+                    row[ELLIPSIS_LINES] += _ends_in_dots(values, inner_left, inner_right)
+                elif values[inner_right - 1] >= 0x80:
+                    code, _ = decode(values, previous(values, inner_left, inner_right), inner_right)
+                    row[ELLIPSIS_LINES] += code == _ELLIPSIS
                 paragraph_state = step(paragraph_state, line_hashes[line])
                 paragraph_length += inner + (1 if paragraph_length > 0 else 0)
             raw_differs = raw_differs or inner_left != begin or inner_right != end

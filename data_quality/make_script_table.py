@@ -16,13 +16,7 @@ VERSION = 1
 
 # ISO 15924 codes of the scripts with living or historical text in Unicode 14; Latin first, since a table's first
 # script wins ties. Letters of all others, and those common to several scripts, have none.
-SCRIPTS = (
-    "Latn Cyrl Grek Arab Hebr Deva Beng Guru Gujr Orya Taml Telu Knda Mlym Sinh Thai Laoo Tibt Mymr Geor Armn Hang Ethi "
-    "Cher Cans Ogam Runr Khmr Mong Hira Kana Bopo Hani Yiii Syrc Thaa Nkoo Samr Mand Adlm Tfng Copt Goth Glag Bali Java "
-    "Sund Lana Olck Lisu Vaii Saur Cham Limb Tale Talu Tglg Buhd Hano Tagb Bugi Batk Lepc Rjng Kali Mtei Bamu Phag Sylo "
-    "Tavt Xsux Egyp Linb Lina Ugar Xpeo Phnx Armi Avst Cprt Dsrt Shaw Osma Osge Cakm Newa Modi Takr Khoj Sind Sidd "
-    "Gran Tirh Wara Rohg Nbat Palm Hatr Orkh"
-).split()
+SCRIPTS = ["Latn", "Cyrl", "Grek", "Arab", "Hebr", "Deva", "Beng", "Guru", "Gujr", "Orya", "Taml", "Telu", "Knda", "Mlym", "Sinh", "Thai", "Laoo", "Tibt", "Mymr", "Geor", "Armn", "Hang", "Ethi", "Cher", "Cans", "Ogam", "Runr", "Khmr", "Mong", "Hira", "Kana", "Bopo", "Hani", "Yiii", "Syrc", "Thaa", "Nkoo", "Samr", "Mand", "Adlm", "Tfng", "Copt", "Goth", "Glag", "Bali", "Java", "Sund", "Lana", "Olck", "Lisu", "Vaii", "Saur", "Cham", "Limb", "Tale", "Talu", "Tglg", "Buhd", "Hano", "Tagb", "Bugi", "Batk", "Lepc", "Rjng", "Kali", "Mtei", "Bamu", "Phag", "Sylo", "Tavt", "Xsux", "Egyp", "Linb", "Lina", "Ugar", "Xpeo", "Phnx", "Armi", "Avst", "Cprt", "Dsrt", "Shaw", "Osma", "Osge", "Cakm", "Newa", "Modi", "Takr", "Khoj", "Sind", "Sidd", "Gran", "Tirh", "Wara", "Rohg", "Nbat", "Palm", "Hatr", "Orkh"]
 
 
 def table_text() -> str:
@@ -48,7 +42,7 @@ def table_text() -> str:
 
 
 if __name__ == "__main__":
-    assert CODE_POINTS == sys.maxunicode + 1
+    assert sys.maxunicode + 1 == CODE_POINTS
     target = Path(__file__).with_name("script_table.txt")
     target.write_text(table_text(), encoding="ascii")
     sys.stdout.write(f"{target.name}: {target.stat().st_size} bytes\n")

@@ -29,8 +29,9 @@ class QualityConfig:
     language_characters: int = setting(
         "Characters from the start of a document by which its language is judged.", 300, ge=20, le=100_000
     )
-    language_stop_words: dict[str, tuple[str, ...]] = setting(
-        "Stop words by language label, counted by the feature language_stop_words in documents of that language.",
+    language_stop_words: dict[str, tuple[str, ...]] | Literal["fineweb-2"] = setting(
+        "Stop words by language label, counted by the feature language_stop_words in documents of that language; "
+        "fineweb-2: its lists for 165 languages.",
         default_factory=dict,
     )
     short_line_characters: int = setting("Characters that a short line has at most (FineWeb).", 30, ge=1, le=100_000)

@@ -96,13 +96,15 @@ class Chosen:
     held_out: Flags
     repeats: npt.NDArray[np.int32]
 
-    def frame(self) -> pl.DataFrame:
-        """`split`, `repeats` and `dropped_by` as they stand in DECISIONS."""
+    def frame(self, start: int = 0, stop: int | None = None) -> pl.DataFrame:
+        """`split`, `repeats` and `dropped_by` of some rows as they stand in DECISIONS."""
+        rows = slice(start, stop)
         taken = pl.col("reason") == 0
         split = pl.when(pl.col("held_out")).then(pl.lit(VALIDATION)).otherwise(pl.lit(TRAIN))
         codes, reasons = list(_CODES.values()), list(_CODES)
         names = pl.col("reason").replace_strict(codes, reasons, default=None, return_dtype=pl.String)
-        return pl.DataFrame({"reason": self.reason, "held_out": self.held_out, "repeats": self.repeats}).select(
+        columns = {"reason": self.reason[rows], "held_out": self.held_out[rows], "repeats": self.repeats[rows]}
+        return pl.DataFrame(columns).select(
             split=pl.when(taken).then(split), repeats=pl.when(taken).then("repeats"), dropped_by=names
         )
 

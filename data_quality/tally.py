@@ -42,8 +42,12 @@ def tally(frame: pl.DataFrame, names: tuple[str, ...] = (), fired: npt.NDArray[n
     )
     found: dict[str, Any] = {"read": frame.height, "groups": _sorted(groups), "hits": {}, "alone": {}, "pairs": []}
     if fired is not None:
-        both = fired.T.astype(np.float64) @ fired.astype(np.float64)  # exact up to 2^53 documents
-        only = fired[fired.sum(axis=1) == 1].sum(axis=0)
+        # Few sets of rules fire together: each is looked at once, as often as it counts.
+        packed = np.ascontiguousarray(np.packbits(fired, axis=1))
+        _, first, times = np.unique(packed.view(f"V{packed.shape[1]}"), return_index=True, return_counts=True)
+        sets, weights = fired[first].astype(np.float64), times.astype(np.float64)  # exact up to 2^53 documents
+        both = sets.T @ (sets * weights[:, None])
+        only = weights[sets.sum(axis=1) == 1] @ sets[sets.sum(axis=1) == 1]
         found["hits"] = {name: int(both[i, i]) for i, name in enumerate(names)}
         found["alone"] = {name: int(number) for name, number in zip(names, only, strict=True)}
         found["pairs"] = [[names[i], names[j], int(both[i, j])] for i, j in np.argwhere(np.triu(both, 1)).tolist()]

@@ -52,7 +52,9 @@ class UnigramSample:
 
     def add(self, ids: pa.FixedSizeBinaryArray, texts: pa.LargeStringArray) -> None:
         """Look at the documents of a part."""
-        data = np.frombuffer(ids.buffers()[1] or b"", np.uint8)[ids.offset * ID_BYTES : (ids.offset + len(ids)) * ID_BYTES]
+        data = np.frombuffer(ids.buffers()[1] or b"", np.uint8)[
+            ids.offset * ID_BYTES : (ids.offset + len(ids)) * ID_BYTES
+        ]
         keys = data.view(">u8")[:: ID_BYTES // 8].astype(np.uint64)
         if len(self._kept) and self._enough(self._kept):
             mask = pa.array(keys <= self._kept.column("key")[-1].as_py())
@@ -84,7 +86,9 @@ class UnigramCounter:
         room = int(offsets[-1] - offsets[0]) // 2 + len(texts) + 1
         hashes = np.empty(room, np.uint64)
         starts, ends = np.empty(room, np.int64), np.empty(room, np.int64)
-        number = collect_cores(values, offsets, character_kinds(), fold_table(), script_table()[0], hashes, starts, ends)
+        number = collect_cores(
+            values, offsets, character_kinds(), fold_table(), script_table()[0], hashes, starts, ends
+        )
         _, places, counts = np.unique(hashes[:number], return_index=True, return_counts=True)
         words = [bytes(values[starts[i] : ends[i]]).decode("utf-8", "replace") for i in places]
         found = pl.DataFrame({"word": list(map(fold, words)), "count": counts.astype(np.int64)})
@@ -145,7 +149,9 @@ def word_table(words: Sequence[str], lists: Sequence[int]) -> tuple[npt.NDArray[
 
     keys = np.zeros(1 << max(4, (2 * len(words)).bit_length()), np.uint64)  # a power of two, at most half taken
     places = np.zeros(len(words), np.int64)
-    values, offsets = string_buffers(pa.array([word.encode("utf-8", "replace").decode() for word in words], pa.large_string()))
+    values, offsets = string_buffers(
+        pa.array([word.encode("utf-8", "replace").decode() for word in words], pa.large_string())
+    )
     enter_words(values, offsets, np.array(lists, np.int64), keys, places)
     return keys, places
 

@@ -6,6 +6,7 @@ Parts: `models/<classifier>`, `model_reports/<classifier>`, `lists/<list>`, and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -17,6 +18,7 @@ from stages.base import Inputs, Stage, StageError, Unit, part_units
 from stages.config import ClassifierStageConfig, QualityStageConfig
 from storage.filesystem import Store, digest_bytes
 from storage.fingerprint import canonical
+from storage.manifests import Counts
 from storage.outputs import Output, PartWriter, Receipt
 
 MODELS, MODEL_REPORTS, LISTS, JUDGEMENTS = "models", "model_reports", "lists", "judgements"
@@ -128,32 +130,32 @@ class Judges:
             writer.ipc(f"{LISTS}/{blocklist.name}", pa.table([entries], schema=ENTRIES), ENTRIES)
 
     def _prepare_classifier(self, config: ClassifierStageConfig, inputs: Inputs, writer: PartWriter) -> None:
-        from data_quality.classifier import Classifier, TooFewDocumentsError, train_classifier
+        from data_quality.classifier import TooFewDocumentsError, train_classifier
 
         if config.model:
             model = _model_of(self._read(config.model, f"classifier {config.name!r}"), config)
-            table = model.to_table()
         else:
-            sides = [
-                self._examples(config, sources, names, inputs)
-                for sources, names in (
-                    (config.positive, config.positive_sources),
-                    (config.negative, config.negative_sources),
-                )
-            ]
+            read: dict[str, Any] = {}
+            positive = self._examples(config, config.positive, config.positive_sources, inputs, read)
+            negative = self._examples(config, config.negative, config.negative_sources, inputs, read)
             try:
-                model, report = train_classifier(sides[0], sides[1], config.training)
+                model, report = train_classifier(positive, negative, config.training)
             except TooFewDocumentsError as error:
-                raise StageError(f"quality.classifiers, {config.name}: {error}") from error
-            assert isinstance(model, Classifier)
-            table = model.to_table()
-            writer.json(f"{MODEL_REPORTS}/{config.name}", report)
+                said = f" (read: {json.dumps(read)})" if read else ""
+                raise StageError(f"quality.classifiers, {config.name}: {error}{said}") from error
+            writer.json(f"{MODEL_REPORTS}/{config.name}", {**report, "read": read})
+        table = model.to_table()
         writer.ipc(f"{MODELS}/{config.name}", table, table.schema)
 
     def _examples(
-        self, config: ClassifierStageConfig, sources: Sequence[SourceConfig], names: Sequence[str], inputs: Inputs
+        self,
+        config: ClassifierStageConfig,
+        sources: Sequence[SourceConfig],
+        names: Sequence[str],
+        inputs: Inputs,
+        read: dict[str, Any],
     ) -> Any:
-        """The documents of one side that may teach: those of the smallest keys."""
+        """The documents of one side that may teach: those of the smallest keys. `read` gets the counts by source."""
         import pyarrow as pa
 
         from corpus.documents import read_source
@@ -161,8 +163,11 @@ class Judges:
 
         found = EXAMPLES.empty_table()
         for source in sources:
+            counts = Counts()
             for batch in read_source(replace(self.reading, sources=(source,)), source):
                 found = choose_examples(pa.concat_tables([found, _examples_in(batch.documents)]), config.training)
+                counts.add(batch.counts)
+            read[source.name] = counts.as_dict()
         if names:
             # Of the corpus all ids are looked at, and the texts of those chosen.
             places = _chosen_places(inputs, names, config)

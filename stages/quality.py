@@ -98,10 +98,9 @@ class Quality(Stage[QualityStageConfig]):
         table = [part for part in started.parts if part.name == UNIGRAM_PART]
         shared = table[0].digest if table else None
         path = table[0].path if table else None
-        return [
-            replace(unit, payload={**unit.payload, "unigrams": path})
-            for unit in part_units(self, inputs, shared, parameters=self._measured())
-        ] + self.judges.units(self, inputs, started)
+        measured = part_units(self, inputs, shared, parameters=self._measured())
+        units = [replace(unit, payload={**unit.payload, "unigrams": path}) for unit in measured]
+        return units + self.judges.units(self, inputs, started)
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         if "judges" in unit.payload:

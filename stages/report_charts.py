@@ -209,7 +209,7 @@ def feature(histogram: Histogram, name: str, rules: Sequence[Row]) -> Chart:
         said.append(f"{rule['name']} drops where {rule['condition']} ({rule['hits']:,} hits)")
         if not rule["hits"] or not isinstance(rule["threshold"], int | float):
             continue  # a threshold far from all values would leave them no room
-        at = _at(histogram, float(rule["threshold"]))
+        at = _at(histogram, float(rule["threshold"]), rule["comparison"])
         below = rule["comparison"] in ("<", "<=")
         start, end = (min(low, at), at) if below else (at, max(high, at))
         low, high = min(low, at), max(high, at)
@@ -272,14 +272,15 @@ def overlaps(hits: Sequence[tuple[str, int]], pairs: Sequence[tuple[str, str, in
     if ranked:
         says += f" Most have {ranked[0][0]} and {ranked[0][1]} in common: {ranked[0][2]:,}."
     axis = {"tickmode": "array", "tickvals": list(range(len(names))), "automargin": True, "showgrid": False}
-    ticks = [label(name, 36) for name in names]
+    numbers = [str(number) for number in range(1, len(names) + 1)]  # names of columns have no room on a phone
+    ticks = [f"{label(name, 36)} {number}" for name, number in zip(names, numbers, strict=True)]
     return _chart(
         [trace],
         says,
-        height=230 + 20 * len(names),
+        height=110 + 20 * len(names),
         header=("rule", "rule", "documents of both"),
         rows=ranked[:100],
-        xaxis={**axis, "ticktext": ticks, "tickangle": -45},
+        xaxis={**axis, "ticktext": numbers, "tickangle": -90},
         yaxis={**axis, "ticktext": ticks, "autorange": "reversed"},
     )
 
@@ -294,9 +295,13 @@ def _place(histogram: Histogram, edge: float, number: int) -> float:
     return math.log10(edge) if edge > 0 else math.log10(max(1.0, histogram.edges[number + 1])) - 0.3
 
 
-def _at(histogram: Histogram, value: float) -> float:
+def _at(histogram: Histogram, value: float, comparison: str) -> float:
+    """Where a threshold stands on the axis: of whole numbers, between the last that is kept and the first dropped."""
+    whole = histogram.logarithmic or (bool(histogram.edges) and histogram.edges[0] % 1 == 0.5)
+    if whole and comparison in ("<=", ">"):
+        value += 1
     if not histogram.logarithmic:
-        return value
+        return value - 0.5 if whole else value
     return math.log10(value) if value > 0 else -0.3
 
 

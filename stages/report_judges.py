@@ -43,6 +43,7 @@ def _classifier(name: str, report: Row) -> Html:
         f"{test['expected_calibration_error']:.4f} "
         f"({report['test_uncalibrated']['expected_calibration_error']:.4f} before Platt scaling). "
         f"{counts['in_both_sides']:,} documents stood on both sides and taught neither."
+        f"{_unread(report.get('read', {}))}"
     )
     header = ("side", "given", "used", "trained on", "calibrated on", "measured on")
     return join(
@@ -56,6 +57,12 @@ def _classifier(name: str, report: Row) -> Html:
             ),
         ]
     )
+
+
+def _unread(read: Row) -> str:
+    lost = {name: sum(counts["quarantined"].values()) for name, counts in read.items()}
+    said = ", ".join(f"{number:,} of {name}" for name, number in lost.items() if number)
+    return f" Records that could not be read: {said}." if said else ""
 
 
 def _number(value: float | None) -> str:

@@ -66,7 +66,7 @@ def samples(
             ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
             ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
             said = ", ".join(f"{name} {count:,}" for name, count in ranked)
-            missing = f"nothing was dropped by {reason!r}"
+            missing = "no document was kept" if reason == KEPT else f"nothing was dropped by {reason!r}"
             if reason not in known:
                 missing = f"there is no rule or reason {reason!r}{_near(reason, known)}"
             raise StageError(f"{missing}\n  documents by reason: {said}")

@@ -47,7 +47,7 @@ class Select(Stage[SelectConfig]):
             context.check()
             candidates.add(_part(inputs, stem).filter(pl.col("dropped_by").is_null()))
         try:
-            chosen = choose(candidates, self.config, lambda rows: _by_place(inputs, stems, rows)).frame()
+            chosen = choose(candidates, self.config, lambda rows: _by_place(inputs, stems, rows))
         except ValueError as error:
             raise StageError(str(error)) from error
         start, tallies = 0, []
@@ -55,12 +55,10 @@ class Select(Stage[SelectConfig]):
             context.check()
             documents = _part(inputs, stem)
             kept = documents["dropped_by"].is_null()
-            rows = documents.with_columns(pl.Series("kept", kept), at=start + kept.cast(pl.Int64).cum_sum() - 1)
-            start += int(kept.sum())
-            of_kept = chosen[rows.filter("kept")["at"]].with_columns(row=kept.arg_true())
-            placed = rows.with_row_index("row").join(
-                of_kept, on="row", how="left", maintain_order="left", suffix="_here"
-            )
+            of_kept = chosen.frame(start, start + int(kept.sum())).with_columns(row=kept.arg_true())
+            start += of_kept.height
+            rows = documents.with_columns(pl.Series("kept", kept)).with_row_index("row")
+            placed = rows.join(of_kept, on="row", how="left", maintain_order="left", suffix="_here")
             # Who was dropped by rules carries "filter" from deduplicate; whom deduplicate itself dropped gets its name.
             before = pl.when(pl.col("dropped_by") == EARLIER).then(pl.lit(EARLIER)).otherwise(pl.lit(DEDUPLICATE))
             placed = placed.with_columns(reason=pl.when("kept").then("dropped_by_here").otherwise(before))

@@ -26,6 +26,7 @@ from data_quality.features import (
 from data_quality.quality_config import QualityConfig
 from tests.data_quality.plain_features import CONFIG, plain_features
 
+
 def strings(texts: list[str]) -> pa.LargeStringArray:
     return pa.array(texts, pa.large_string())
 

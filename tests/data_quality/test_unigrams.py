@@ -16,7 +16,9 @@ from data_quality.unigrams import UNIGRAMS, UnigramCounter, UnigramSample, load_
 from storage.schemas import ID_FIELD
 from tests.data_quality.plain_features import cores, plain_features
 
-WORDS = st.sampled_from(["the", "The,", "(THE)", "Привет", "привет!", "中文", "ſtop", "stop", "🙂", "\u200d", "x2", "\n"])
+WORDS = st.sampled_from(
+    ["the", "The,", "(THE)", "Привет", "привет!", "中文", "ſtop", "stop", "🙂", "\u200d", "x2", "\n"]
+)
 TEXTS = st.lists(st.lists(WORDS, max_size=20).map(" ".join), max_size=5)
 
 

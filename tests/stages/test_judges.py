@@ -166,6 +166,7 @@ def test_judgements_stand_beside_the_documents_of_every_part(runs: Runs, folder:
     report = output.read_json("model_reports/quality_score")
     assert report["documents"]["positive"]["used"] == 2 * len(GOOD)
     assert report["test"]["auc"] == 1.0
+    assert report["read"] == {"more": {"read": 120, "kept": 120, "dropped": {}, "quarantined": {}}}
 
 
 def test_values_do_not_depend_on_the_parts(runs: Runs, folder: Path) -> None:

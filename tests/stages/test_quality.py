@@ -46,15 +46,15 @@ class Corpus:
         self.folder.mkdir()
 
     def write(self, name: str, texts: list[str]) -> None:
-        rows = [{"text": text, "url": f"https://www.example.org/{i}" if i % 2 else None} for i, text in enumerate(texts)]
+        rows = [
+            {"text": text, "url": f"https://www.example.org/{i}" if i % 2 else None} for i, text in enumerate(texts)
+        ]
         (self.folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
     def run(self, quality: QualityStageConfig, part_bytes: int = 1 << 20) -> StageResult:
         source = SourceConfig(name="web", kind="jsonl", path=str(self.folder))
         ingest = IngestConfig(sources=(source,), part_bytes=part_bytes)
-        config = RunConfig(
-            ingest=ingest, quality=quality, workspace=str(self.workspace), how=Resources(workers=2)
-        )
+        config = RunConfig(ingest=ingest, quality=quality, workspace=str(self.workspace), how=Resources(workers=2))
         session = Session(config, Selection(until="quality"))
         with session.attempt():
             for stage in ("ingest", "quality"):
@@ -88,9 +88,7 @@ def test_every_configuration_writes_its_own_columns(corpus: Corpus) -> None:
 
 
 def test_cut_features_are_those_of_the_text_that_leaves(corpus: Corpus) -> None:
-    config = QualityStageConfig(
-        features=QualityConfig(measure_cut=True), cuts=CutsConfig(producers=("c4-lines",))
-    )
+    config = QualityStageConfig(features=QualityConfig(measure_cut=True), cuts=CutsConfig(producers=("c4-lines",)))
     found = {row["words"]: row for row in rows(corpus.run(config).output)}
     assert (found[17]["cut_words"], found[17]["c4_words"], found[17]["c4_sentences"]) == (10, 10, 1)
     with pytest.raises(StageError, match="measure_cut: there are no cuts"):
