@@ -1,4 +1,4 @@
-"""How far do our features reproduce datatrove's decisions? Its filters and default thresholds, on identical English text.
+"""How far do our features reproduce datatrove's decisions? Its filters and defaults, on identical English text.
 
 Every filter sees every text as it is; in "c4, then fineweb" FineWeb's filter sees what C4's, without its rule on end
 marks, leaves (FineWeb's order). Once datatrove is given our words ("given words"; ours: datatrove_words attached), once
@@ -166,8 +166,8 @@ def main() -> None:
         "    python -m benchmarks.agreement --data DATA --python PYTHON",
         f"{len(texts):,} documents, {size:.1f} MB; {asked.stdout.strip()}, "
         f"gristmill {importlib.metadata.version('gristmill')}.",
-        "| words | filter | dropped by datatrove | by us | same decision | same reason | datatrove alone drops (its reason) "
-        "| we alone drop (our reason) |\n|---|---|---:|---:|---:|---:|---|---|",
+        "| words | filter | dropped by datatrove | by us | same decision | same reason | datatrove alone drops (its "
+        "reason) | we alone drop (our reason) |\n|---|---|---:|---:|---:|---:|---|---|",
     ]
     for words, kind in (("given", "attached"), ("own", "separate")):
         config = QualityConfig(identify_language=False, datatrove_words=kind)  # type: ignore[arg-type]
@@ -181,7 +181,8 @@ def main() -> None:
             only_theirs = Counter(a for a, b in pairs if a is not None and b is None)
             only_ours = Counter(b for a, b in pairs if a is None and b is not None)
             lines[-1] += (
-                f"\n| {words} | {name} | {sum(a is not None for a, _ in pairs)} | {sum(b is not None for _, b in pairs)} "
+                f"\n| {words} | {name} | {sum(a is not None for a, _ in pairs)} "
+                f"| {sum(b is not None for _, b in pairs)} "
                 f"| {same:.2%} | {reasons:.2%} | {_counted(only_theirs)} | {_counted(only_ours)} |"
             )
             shown = [(i, a, b) for i, (a, b) in enumerate(pairs) if (a is None) != (b is None)][: options.show]
@@ -195,7 +196,7 @@ def main() -> None:
     (REPOSITORY / "benchmarks/results/agreement.md").write_text(text + "\n", encoding="utf-8")
 
 
-def _counted(found: Counter[str | None]) -> str:
+def _counted(found: Counter[str]) -> str:
     return ", ".join(f"{reason} {number}" for reason, number in found.most_common()) or "-"
 
 

@@ -1,4 +1,4 @@
-"""The compiled pass over lines behind `features.py`: lines as written, and the lines that C4's rules leave, in one scan.
+"""The compiled pass over lines behind `features.py`: lines as written and the lines that C4's rules leave, in one.
 
 Whole Arrow buffers in, one row of integers a document out; it counts and never divides. Definitions stand in
 `feature_table.py`. C4's rules (Raffel et al. 2020, section 2.2) are asked of a line in the order of TensorFlow
@@ -57,7 +57,8 @@ _EDIT, _CITATION_NEEDED = _ascii("[edit]"), _ascii("[citation needed]")
 # Short forms that a full stop ends without ending a sentence, beside single letters; lower-cased, little-endian.
 ABBREVIATIONS = (
     "mr", "mrs", "ms", "dr", "prof", "st", "sen", "rep", "gov", "gen", "col", "capt", "lt", "sgt", "rev", "hon",
-    "vs", "eg", "ie", "cf", "al", "no", "vol", "pp", "fig", "eq", "ed", "eds", "jan", "feb", "aug", "sept", "oct", "nov", "dec",
+    "vs", "eg", "ie", "cf", "al", "no", "vol", "pp", "fig", "eq", "ed", "eds", "jan", "feb", "aug", "sept", "oct",
+    "nov", "dec",
 )  # fmt: skip
 _ABBREVIATIONS = np.array(sorted(int.from_bytes(word.encode(), "little") for word in ABBREVIATIONS), np.int64)
 
@@ -105,10 +106,7 @@ def _stands_before(values: Array, begin: int, at: int, word: Array) -> bool:
 
 @njit(cache=True, nogil=True)
 def _phrase(values: Array, begin: int, at: int, limit: int) -> int:
-    """The flag of a phrase around the letter at `at`: Javascript, cooKie, priVacy, terMs of use, loreM ipsum, Generated.
-
-    0 if there is none.
-    """
+    """The flag of a phrase around the letter at `at` (Javascript, cooKie, priVacy, terMs, loreM, Generated), or 0."""
     letter = values[at] | 0x20
     if letter == 106:
         return _JAVASCRIPT if _stands(values, at, limit, _JAVASCRIPT_WORD) else 0
@@ -373,9 +371,9 @@ def _ends_marked(values: Array, start: int, end: int, marks: Array) -> bool:
     if start >= end:
         return False
     if values[end - 1] < 0x80:
-        return marks[values[end - 1]] & _TERMINAL != 0
+        return bool(marks[values[end - 1]] & _TERMINAL)
     code, _ = decode(values, previous(values, start, end), end)
-    return marks[code] & _TERMINAL != 0
+    return bool(marks[code] & _TERMINAL)
 
 
 @njit(cache=True, nogil=True)
