@@ -263,6 +263,9 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
     if "quality" in outputs:
         features = _row(outputs["quality"], f"features/{stem}", row)
         evidence["features"] = {name: value for name, value in features.items() if name != "id"}
+        if outputs["quality"].has(f"judgements/{stem}"):
+            judged = _row(outputs["quality"], f"judgements/{stem}", row)
+            evidence["judgements"] = {name: value for name, value in judged.items() if name != "id"}
         if outputs["quality"].has(f"cuts/{stem}"):
             evidence["cuts"] = _row(outputs["quality"], f"cuts/{stem}", row)["spans"]
     if "sketch" in outputs:
@@ -285,7 +288,7 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
         answer.update(status="kept", stage=stage)
     evidence["decisions"] = decisions
     if "filter" in decisions:
-        known = {**document, **evidence.get("features", {})}
+        known = {**document, **evidence.get("features", {}), **evidence.get("judgements", {})}
         evidence["rules"] = _rules(outputs["filter"], decisions["filter"].get("hits", []), known)
     keeper = decisions.get("deduplicate", {}).get("keeper")
     if keeper:

@@ -29,6 +29,7 @@ from stages.report_html import (
     size,
     table,
 )  # fmt: skip
+from stages.report_judges import judges
 from stages.report_models import Occasion
 
 Row = Mapping[str, Any]
@@ -52,6 +53,7 @@ def page(data: ReportData, occasion: Occasion) -> str:
         ("Lengths and languages", lambda: quality.languages(data)),
         ("Rules", lambda: quality.rules(data)),
         ("Features", lambda: quality.features(data)),
+        ("Judges", lambda: judges(data)),
         ("Duplicates", lambda: duplicates(data)),
         ("Contamination", lambda: contamination(data)),
         ("Samples", lambda: samples(data)),
