@@ -71,12 +71,22 @@ def band_entries(
         )
     hashes = np.empty((config.bands, number), dtype=np.uint64)
     places = np.empty((config.bands, number), dtype=np.uint32)
-    keys = np.empty(number, dtype=np.uint64)
+    duplicates_kernels.band_keys(signatures, config.rows, hashes)
     for band in range(config.bands):
-        duplicates_kernels.band_keys(signatures, band, config.rows, keys)
-        by_key = np.argsort(keys, kind="stable")
-        hashes[band], places[band] = keys[by_key], rows[by_key]
+        order = sorted_places(hashes[band])
+        hashes[band], places[band] = hashes[band][order], rows[order]
     return hashes.reshape(-1), places.reshape(-1)
+
+
+def sorted_places(first: Hashes, *further: Hashes) -> Integers:
+    """The places of hashes of several words in ascending order, equal ones as they stand."""
+    order = np.empty(first.size, dtype=np.int64)
+    duplicates_kernels.sort_hashes(first, order)
+    for word in further:
+        tied = first[order[1:]] == first[order[:-1]]
+        if (tied & (word[order[1:]] < word[order[:-1]])).any():  # equal first words are nearly always whole copies
+            return np.lexsort((*reversed(further), first))
+    return order
 
 
 def signature_matrix(column: pa.FixedSizeListArray) -> npt.NDArray[Any]:
@@ -100,8 +110,8 @@ class Buckets:
 
     @classmethod
     def of(cls, keys: tuple[Hashes, ...], numbers: Integers) -> Buckets:
-        """The documents whose keys agree, in the order of keys and, within a bucket, of numbers."""
-        order = np.lexsort((numbers, *reversed(keys)))
+        """The documents whose keys agree, in the order of keys and, within a bucket, as they stand."""
+        order = sorted_places(*keys)
         begins = np.zeros(order.size, dtype=np.bool_)
         begins[:1] = True
         for key in keys:
@@ -198,7 +208,7 @@ def first_of_each(hashes: Hashes, order: npt.NDArray[np.int32], limit: int) -> I
 
 def distinct(keys: tuple[Hashes, Hashes]) -> Integers:
     """Places of the first of every pair of words, sorted by them."""
-    order = np.lexsort((keys[1], keys[0]))
+    order = sorted_places(*keys)
     begins = np.ones(order.size, dtype=bool)
     begins[1:] = (np.diff(keys[0][order]) != 0) | (np.diff(keys[1][order]) != 0)
     return order[begins]

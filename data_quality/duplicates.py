@@ -102,20 +102,21 @@ def members(
     ----------
     documents
         `group`, `number`, `generation`, `id`, `source`, `uri`, `record`, `row`, `shingles`, `compared` (whether
-        its shingles are wanted), and what the priority rules need.
+        its shingles are wanted), `repeated` (whether its text stands several times), and what the priority rules need.
     where
         Where the texts come from, for messages.
 
     Raises
     ------
     ValueError
-        If a text is not that of its id, or has another number of shingles than its signature says.
+        If a repeated text is not that of its id, or one has another number of shingles than its signature says.
     """
     if len(texts) != len(documents):
         raise ValueError(f"{where}: asked for the texts of {len(documents)} rows, got {len(texts)}")
-    check_ids(documents["id"], texts, documents["row"], where)
+    copied = documents["repeated"]
+    check_ids(documents["id"].filter(copied), texts.filter(copied.to_arrow()), documents["row"].filter(copied), where)
     compared = documents["compared"]
-    values, offsets = unsorted_shingle_sets(texts.filter(pa.array(compared)), sketch)
+    values, offsets = unsorted_shingle_sets(texts.filter(compared.to_arrow()), sketch)
     counts = np.zeros(len(documents), dtype=np.int64)
     counts[compared.to_numpy()] = np.diff(offsets)
     wrong = np.flatnonzero(compared.to_numpy() & (counts != documents["shingles"].to_numpy()))
@@ -135,12 +136,16 @@ def members(
 
 def check_ids(ids: pl.Series, texts: pa.LargeStringArray, rows: pl.Series, where: str) -> None:
     """Raises ValueError unless every id is the digest of its text: texts of one id are then equal byte for byte."""
-    for name, text, row in zip(ids, texts.cast(pa.large_binary()).to_pylist(), rows, strict=True):
-        if hashlib.blake2b(text, digest_size=ID_BYTES).digest() != name:
-            raise ValueError(
-                f"{where}, row {row}: the text is not that of its id {name.hex()}, which is a digest of the text: "
-                "the document parts are damaged, check them with `gristmill verify`"
-            )
+    digests = [
+        hashlib.blake2b(text, digest_size=ID_BYTES).digest() for text in texts.cast(pa.large_binary()).to_pylist()
+    ]
+    wrong = (ids != pl.Series(digests, dtype=pl.Binary)).arg_true()
+    if len(wrong):
+        at = wrong[0]
+        raise ValueError(
+            f"{where}, row {rows[at]}: the text is not that of its id {ids[at].hex()}, which is a digest of the text: "
+            "the document parts are damaged, check them with `gristmill verify`"
+        )
 
 
 def decide(
@@ -409,7 +414,9 @@ def deduplicate(
             buckets.append(Buckets.of((hashes[some],), rows[some].astype(np.int64)))
     sizes = documents["shingles"].to_numpy().astype(np.int64)
     groups = Groups.of(buckets, lambda numbers: sizes[numbers] * compared[numbers], shingles_in_memory)
-    documents = documents.with_columns(compared=pl.Series(compared))
+    repeated = np.zeros(len(documents), dtype=np.bool_)
+    repeated[copies.members] = True
+    documents = documents.with_columns(compared=pl.Series(compared), repeated=pl.Series(repeated))
 
     total: dict[str, Any] = {"documents": len(documents), "without_words": without_words}
     frames = [pl.DataFrame(schema=DECIDED)]

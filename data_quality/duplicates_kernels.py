@@ -19,13 +19,57 @@ CANDIDATES, VERIFIED = 0, 1
 
 
 @njit(cache=True, nogil=True)
-def band_keys(signatures: Array, band: int, rows: int, keys: Array) -> None:
-    """keys[i] (uint64) = a hash of signatures[i, band·rows : (band + 1)·rows]; documents of one key share a bucket."""
+def band_keys(signatures: Array, rows: int, keys: Array) -> None:
+    """keys[band, i] (uint64) = a hash of signatures[i, band·rows : (band + 1)·rows]; equal ones share a bucket."""
     for i in range(signatures.shape[0]):
-        value = np.uint64(band)
-        for k in range(band * rows, (band + 1) * rows):
-            value = mix64(value * KEY_MULTIPLIER + np.uint64(signatures[i, k]))
-        keys[i] = value
+        for band in range(keys.shape[0]):
+            value = np.uint64(band)
+            for k in range(band * rows, (band + 1) * rows):
+                value = mix64(value * KEY_MULTIPLIER + np.uint64(signatures[i, k]))
+            keys[band, i] = value
+
+
+@njit(cache=True, nogil=True)
+def sort_hashes(hashes: Array, order: Array) -> None:
+    """Fills `order` (int64) with the places of the hashes (uint64) in ascending order, equal ones as they stand.
+
+    Hashes are spread evenly, so that one distribution by their first bits leaves about one to a slot; slots that
+    are fuller, for hashes that repeat, are sorted by comparison.
+    """
+    number = hashes.size
+    if number == 0:
+        return
+    low, high = hashes[0], hashes[0]
+    for value in hashes:
+        low, high = min(low, value), max(high, value)
+    shift = np.uint64(0)
+    while (high - low) >> shift >= np.uint64(2 * number):
+        shift += ONE
+    starts = np.zeros(((high - low) >> shift) + np.uint64(2), dtype=np.int64)
+    for value in hashes:
+        starts[((value - low) >> shift) + ONE] += 1
+    for slot in range(1, starts.size):
+        starts[slot] += starts[slot - 1]
+    for i in range(number):
+        slot = (hashes[i] - low) >> shift
+        order[starts[slot]] = i
+        starts[slot] += 1
+    begin = 0
+    for slot in range(starts.size - 1):
+        end = starts[slot]
+        if end - begin > 32:
+            some = order[begin:end].copy()
+            order[begin:end] = some[np.argsort(hashes[some], kind="mergesort")]
+        else:
+            for i in range(begin + 1, end):
+                place = order[i]
+                value = hashes[place]
+                k = i
+                while k > begin and hashes[order[k - 1]] > value:
+                    order[k] = order[k - 1]
+                    k -= 1
+                order[k] = place
+        begin = end
 
 
 @njit(cache=True, nogil=True)

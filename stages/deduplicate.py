@@ -172,15 +172,15 @@ class Deduplicate(Stage[DeduplicateConfig]):
         of_new = [(place, files[place.stem]) for place in new]
         pieces = [(f"{i:05d}", {"ranges": r}) for i, r in enumerate(_divide(1, rows, self.memory))]
         copies = yield step("copies", pieces, parts=of_new, index=older["ids"])
-        later = _parts(copies, "later")
+        repeated = _parts(copies, "repeated")
         known = _parts(copies, "known")
 
         pieces = [(f"{i:05d}", {"ranges": r}) for i, r in enumerate(_divide(self.config.bands, rows, self.memory))]
-        buckets = yield step("buckets", pieces, parts=of_new, index=older["bands"], later=later)
+        buckets = yield step("buckets", pieces, parts=of_new, index=older["bands"], repeated=repeated)
 
         together = _parts(buckets, "buckets")
         (grouped,) = yield step(
-            "groups", [("all", {})], buckets=[*_parts(copies, "copies"), *together], places=places, later=later
+            "groups", [("all", {})], buckets=[*_parts(copies, "copies"), *together], places=places, repeated=repeated
         )
         (groups,) = _parts([grouped], "groups")
 
@@ -188,7 +188,7 @@ class Deduplicate(Stage[DeduplicateConfig]):
         read = step(
             "members",
             [(place.stem, {"place": place}) for place in touched],
-            groups=groups, later=later, known=known,
+            groups=groups, repeated=repeated, known=known,
         )  # fmt: skip
         sort = step("regroup", [(f"{i:05d}", {"buckets": part}) for i, part in enumerate(together)], groups=groups)
         receipts = yield [*read, *sort]

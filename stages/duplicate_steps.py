@@ -46,7 +46,7 @@ def entries(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from data_quality.bands import band_entries, signature_matrix
+    from data_quality.bands import band_entries, signature_matrix, sorted_places
     from data_quality.identifiers import id_words
     from storage.schemas import BAND_ENTRIES, ID_ENTRIES
 
@@ -55,7 +55,7 @@ def entries(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     sketched = inputs["sketch"].read(f"signatures/{stem}", ["id", "signature"])
     rows = pc.indices_nonzero(eligible).to_numpy().astype(np.uint32)
     high, low = id_words(pl.Series(pl.from_arrow(sketched.column("id").filter(eligible))))
-    order = np.lexsort((low, high))
+    order = sorted_places(high, low)
     table = pa.table({"high": high[order], "low": low[order], "row": rows[order]})
     writer.ipc(f"ids/{stem}", table, ID_ENTRIES)
     worded = pc.and_(eligible, pc.is_valid(sketched.column("signature")))
@@ -95,12 +95,17 @@ def copies(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
         fate = table.slice(some.start, some.stop - some.start).take(pa.array(theirs)).select(FATE.names)
         tables.append(fate.add_column(0, "number", pa.array(number[mine])))
     found = Buckets.of((keys[0][~known], keys[1][~known]), number[~known])
-    later = np.sort(np.concatenate([found.members[~found.first], number[known]]))
+    repeated = pa.table(
+        {
+            "number": np.concatenate([found.members, number[known]]),
+            "first": np.concatenate([found.first, np.zeros(int(known.sum()), dtype=bool)]),
+        }
+    )
     schema = pa.schema([pa.field("number", pa.int64()), *FATE])
     told = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)]).sort_by("number")
     name = payload["name"]
     _write_buckets(writer, f"copies-{name}", found)
-    _write(writer, f"later-{name}", pa.table({"number": later}))
+    _write(writer, f"repeated-{name}", repeated.sort_by("number"))
     _write(writer, f"known-{name}", told)
 
 
@@ -115,11 +120,11 @@ def buckets(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     numbers: list[list[Any]] = [[] for _ in ranges]
     for place, files in payload["parts"]:
         table = _open(writer, files["bands"][0])
-        marked = _marked(writer, payload["later"], place)
+        later = _repeated(writer, payload["repeated"], place)[1]
         for some, of_hashes, of_numbers in zip(ranges, hashes, numbers, strict=True):
             inside = some.of(_column(table, "hash"), table.num_rows // stage.config.bands)
             rows = _column(table, "row")[inside]
-            stays = ~marked[rows]
+            stays = ~later[rows]
             of_hashes.append(_column(table, "hash")[inside][stays])
             of_numbers.append(place.start + rows[stays].astype(np.int64))
     new = [np.unique(_joined(of_hashes, np.uint64)) for of_hashes in hashes] if payload["index"] else []
@@ -155,7 +160,8 @@ def groups(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
             touched.append(place)
             rows = numbers[some] - place.start
             shingles = inputs["sketch"].read(f"signatures/{place.stem}", ["shingles"]).column("shingles").to_numpy()
-            found[some] = np.where(_marked(writer, payload["later"], place)[rows], 0, shingles[rows])
+            later = _repeated(writer, payload["repeated"], place)[1]
+            found[some] = np.where(later[rows], 0, shingles[rows])
         return found
 
     grouped = Groups.of([_buckets(writer, part) for part in payload["buckets"]], sizes, stage.memory // 16)
@@ -178,6 +184,7 @@ def members(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     inside = _between(_column(table, "number"), place)
     numbers, group = _column(table, "number")[inside], _column(table, "group")[inside]
     rows = numbers - place.start
+    repeated, later = _repeated(writer, payload["repeated"], place)
 
     def columns(stage_name: str, part: str, names: list[str], rows: Any) -> Any:
         return read_rows(writer.store, inputs[stage_name].part(part).path, names, rows)
@@ -191,7 +198,8 @@ def members(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
             pl.Series("number", numbers),
             pl.Series("group", group),
             pl.Series("row", rows),
-            pl.Series("compared", ~_marked(writer, payload["later"], place)[rows]),
+            pl.Series("compared", ~later[rows]),
+            pl.Series("repeated", repeated[rows]),
             pl.Series("shingles", columns("sketch", f"signatures/{place.stem}", ["shingles"], rows).column(0)),
             pl.Series("bytes", features.column("bytes")),
             generation=pl.lit(place.generation, pl.Int32),
@@ -506,15 +514,18 @@ def _between(numbers: Any, place: Place) -> slice:
     return slice(int(start), int(end))
 
 
-def _marked(writer: PartWriter, files: list[Part], place: Place) -> Any:
-    """Which rows of a part stand in files of sorted numbers."""
+def _repeated(writer: PartWriter, files: list[Part], place: Place) -> tuple[Any, Any]:
+    """Which rows of a part have a text that stands several times, and which of them do not stand for the others."""
     import numpy as np
 
-    found = np.zeros(place.rows, dtype=bool)
+    repeated, later = np.zeros(place.rows, dtype=bool), np.zeros(place.rows, dtype=bool)
     for part in files:
-        numbers = _column(_open(writer, part), "number")
-        found[numbers[_between(numbers, place)] - place.start] = True
-    return found
+        table = _open(writer, part)
+        inside = _between(_column(table, "number"), place)
+        rows = _column(table, "number")[inside] - place.start
+        repeated[rows] = True
+        later[rows] = ~_column(table, "first")[inside]
+    return repeated, later
 
 
 def _of_places(places: list[Place], numbers: Any) -> Iterator[tuple[Place, slice]]:
