@@ -113,6 +113,8 @@ def members(
     """
     if len(texts) != len(documents):
         raise ValueError(f"{where}: asked for the texts of {len(documents)} rows, got {len(texts)}")
+    order = np.lexsort((documents["number"].to_numpy(), documents["group"].to_numpy()))
+    documents, texts = documents.select(pl.all().gather(order)), texts.take(pa.array(order))
     copied = documents["repeated"]
     check_ids(documents["id"].filter(copied), texts.filter(copied.to_arrow()), documents["row"].filter(copied), where)
     compared = documents["compared"]
@@ -129,8 +131,7 @@ def members(
     lists = pa.LargeListArray.from_arrays(pa.array(np.append(0, np.cumsum(counts))), pa.array(values))
     schema = member_schema(config)
     frame = documents.hstack(survivor_priority(documents, config)).select(schema.names[:-1])
-    order = np.lexsort((frame["number"].to_numpy(), frame["group"].to_numpy()))
-    table = frame.to_arrow().append_column("shingles", lists).take(pa.array(order))
+    table = frame.to_arrow().append_column("shingles", lists)
     return pa.Table.from_arrays([table.column(f.name).cast(f.type) for f in schema], schema=schema)
 
 

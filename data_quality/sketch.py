@@ -72,12 +72,9 @@ def unsorted_shingle_sets(
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
     """As `shingle_sets`, each set in order of first appearance in the text."""
     data, offsets = text_buffers(texts)
-    number = offsets.size - 1
-    room = (int(offsets[-1] - offsets[0]) + number) // 2 + number
-    values = np.empty(room, dtype=np.uint64)
-    bounds = np.zeros(number + 1, dtype=np.int64)
-    total = sketch_kernels.shingle_texts(data, offsets, *word_tables(), config.ngram, values, bounds[1:])
-    return values[:total].copy(), bounds
+    bounds = np.zeros(offsets.size, dtype=np.int64)
+    values = sketch_kernels.shingle_texts(data, offsets, *word_tables(), config.ngram, bounds[1:])
+    return values, bounds
 
 
 @lru_cache(maxsize=8)

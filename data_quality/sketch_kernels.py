@@ -88,29 +88,26 @@ def sketch_texts(
 
 @njit(cache=True, nogil=True)
 def shingle_texts(
-    data: Array,
-    offsets: Array,
-    ascii_words: Array,
-    classes: Array,
-    folds: Array,
-    ngram: int,
-    values: Array,
-    ends: Array,
-) -> int:
-    """Writes the distinct shingle hashes of all texts to `values`, one text after the other; returns how many.
-
-    `ends` (int64[n]) receives where the shingles of each text end. `values` (uint64) needs room for
-    (bytes + 1) // 2 + 1 of each text.
-    """
+    data: Array, offsets: Array, ascii_words: Array, classes: Array, folds: Array, ngram: int, ends: Array
+) -> Any:
+    """The distinct shingle hashes (uint64) of all texts, one text after the other; `ends` (int64[n]) says where."""
     room = (longest(offsets) + 1) // 2 + 1
     words = np.empty(room, dtype=np.uint64)
+    shingles = np.empty(room, dtype=np.uint64)
     table = np.empty(1024, dtype=np.uint64)
+    values = np.empty((offsets[-1] - offsets[0]) // 8 + 1024, dtype=np.uint64)
     total = 0
     for document in range(offsets.size - 1):
         count = hash_words(data, offsets[document], offsets[document + 1], ascii_words, classes, folds, words)
         slots = slots_for(count)
         if slots > table.size:
             table = np.empty(slots, dtype=np.uint64)
-        total += distinct_shingles(words, count, ngram, table[:slots], values[total:])
+        found = distinct_shingles(words, count, ngram, table[:slots], shingles)
+        if total + found > values.size:
+            more = np.empty(2 * (total + found), dtype=np.uint64)
+            more[:total] = values[:total]
+            values = more
+        values[total : total + found] = shingles[:found]
+        total += found
         ends[document] = total
-    return total
+    return values[:total]
