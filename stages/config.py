@@ -12,7 +12,7 @@ from typing import Literal
 from corpus.config import CutsConfig, ExportConfig, IngestConfig, SourceConfig, TokenizeConfig, TokenizerConfig
 from data_quality.duplicates_config import DeduplicateConfig, SelectConfig, SketchConfig
 from data_quality.quality_config import DecontaminateConfig, FilterConfig, QualityConfig
-from model.config import ModelConfig, TrainingConfig
+from model.config import MixtureSegment, ModelConfig, TrainingConfig
 from model.finetune_config import EvaluateConfig, FinetuneConfig, GenerateConfig
 from stages.base import Resources
 from storage.settings import STRICT, setting
@@ -46,6 +46,11 @@ class PretrainConfig:
 
     model: ModelConfig = setting("Shape of the Transformer.", default_factory=ModelConfig)
     training: TrainingConfig = setting("Steps, batches, optimiser.", default_factory=TrainingConfig)
+    mixture: tuple[MixtureSegment, ...] = setting(
+        "How sources are mixed, from which sequence on; empty: every selected document once an epoch. Segments may be "
+        "appended to a training that has begun, and change nothing before them.",
+        (),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
