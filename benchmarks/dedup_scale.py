@@ -58,7 +58,7 @@ def texts(number: int) -> Iterator[str]:
             yield " ".join(vocabulary[words])
 
 
-def write_inputs(store: Any, number: int) -> tuple[dict[str, Any], int]:
+def write_inputs(store: Any, source: Iterator[str], number: int) -> tuple[dict[str, Any], int]:
     """Outputs of ingest, quality and filter with these documents, and how many bytes of text they hold."""
     import pyarrow as pa
 
@@ -68,7 +68,7 @@ def write_inputs(store: Any, number: int) -> tuple[dict[str, Any], int]:
 
     features = pa.schema([ID_FIELD, pa.field("bytes", pa.int64())])
     writers = {name: PartWriter(store, f"outputs/{name}/{name}", "unit") for name in ("ingest", "quality", "filter")}
-    source, size = itertools.islice(texts(number), number), 0
+    size = 0
     for part, _start in enumerate(range(0, number, PART_ROWS)):
         some = list(itertools.islice(source, PART_ROWS))
         rows, stem = len(some), f"synthetic-{part:05d}"
@@ -96,8 +96,8 @@ def write_inputs(store: Any, number: int) -> tuple[dict[str, Any], int]:
     return outputs, size
 
 
-def measure(number: int, folder: Path, memory: int) -> dict[str, Any]:
-    """CPU seconds and bytes by step, and peak memory, of one size."""
+def measure(source: Iterator[str], number: int, folder: Path, memory: int) -> dict[str, Any]:
+    """CPU seconds and bytes by step, and peak memory, of `number` texts."""
     from stages.deduplicate import Deduplicate
     from stages.pool import execute
     from stages.runner import run_stage
@@ -105,7 +105,7 @@ def measure(number: int, folder: Path, memory: int) -> dict[str, Any]:
     from storage.filesystem import Store
 
     store = Store(str(folder))
-    inputs, size = write_inputs(store, number)
+    inputs, size = write_inputs(store, source, number)
     seconds: dict[str, float] = collections.defaultdict(float)
     written: collections.Counter[str] = collections.Counter()
     units: collections.Counter[str] = collections.Counter()
@@ -177,7 +177,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.one:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(measure(options.one, Path(folder), options.memory << 20)))
+            source = itertools.islice(texts(options.one), options.one)
+            print(json.dumps(measure(source, options.one, Path(folder), options.memory << 20)))
         return
     found = []
     for number in options.documents:

@@ -15,8 +15,8 @@ _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 def word_difference(keeper: str, text: str) -> list[tuple[str, str]]:
     """Passages in order, each with whose it is; of what both have only the words next to a difference.
 
-    Beyond what they begin and end with alike, only the first 600 words and marks of either are compared, since comparing
-    takes the product of the lengths and more; a passage `…` says where something is left out.
+    Between what they begin and end with alike only the first 600 words and marks of either are compared, since
+    comparing takes the product of the lengths and more; a passage `…` says where something is left out.
     """
     theirs, mine = _WORDS.findall(keeper), _WORDS.findall(text)
     shortest = min(len(theirs), len(mine))
