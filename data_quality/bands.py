@@ -124,6 +124,20 @@ class Buckets:
         """Bucket b is members[starts[b]:starts[b + 1]]."""
         return np.append(np.flatnonzero(self.first), self.members.size)
 
+    def distinct_pairs(self) -> Buckets:
+        """The same without buckets of two documents that stand there already: they lead to the same comparisons."""
+        starts = self.starts
+        pairs = starts[:-1][np.diff(starts) == 2]
+        one, other = self.members[pairs].astype(np.uint64), self.members[pairs + 1].astype(np.uint64)
+        mixed = one * duplicates_kernels.KEY_MULTIPLIER + other
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * duplicates_kernels.KEY_MULTIPLIER
+        order = sorted_places(mixed)
+        again = (one[order[1:]] == one[order[:-1]]) & (other[order[1:]] == other[order[:-1]])
+        repeated = pairs[order[1:][again]]
+        stays = np.ones(self.members.size, dtype=np.bool_)
+        stays[repeated] = stays[repeated + 1] = False
+        return Buckets(self.members[stays], self.first[stays])
+
     def histogram(self) -> npt.NDArray[np.int64]:
         """How many buckets have 2, 3-4, 5-8 … members: entry k counts those of up to 2^(k + 1)."""
         sizes = np.diff(self.starts)

@@ -407,19 +407,21 @@ def deduplicate(
     compared[copies.members[~copies.first]] = False
     wanted = np.flatnonzero(compared)
     signatures = documents["signature"].gather(wanted).to_arrow()
-    buckets = [copies]
+    total: dict[str, Any] = {"documents": len(documents), "without_words": without_words}
+    bands = []
     if wanted.size:
         hashes, rows = band_entries(_matrix(signatures), wanted.astype(np.uint32), config)
         for band in range(config.bands):
             some = slice(band * wanted.size, (band + 1) * wanted.size)
-            buckets.append(Buckets.of((hashes[some],), rows[some].astype(np.int64)))
+            bands.append(Buckets.of((hashes[some],), rows[some].astype(np.int64)))
+            add_statistics(total, {"buckets": bands[-1].histogram().tolist()})
+    buckets = joined(bands).distinct_pairs()
     sizes = documents["shingles"].to_numpy().astype(np.int64)
-    groups = Groups.of(buckets, lambda numbers: sizes[numbers] * compared[numbers], shingles_in_memory)
+    groups = Groups.of([copies, buckets], lambda numbers: sizes[numbers] * compared[numbers], shingles_in_memory)
     repeated = np.zeros(len(documents), dtype=np.bool_)
     repeated[copies.members] = True
     documents = documents.with_columns(compared=pl.Series(compared), repeated=pl.Series(repeated))
 
-    total: dict[str, Any] = {"documents": len(documents), "without_words": without_words}
     frames = [pl.DataFrame(schema=DECIDED)]
     group_of = np.full(len(documents), -1, dtype=np.int32)
     group_of[groups.numbers] = groups.group
@@ -430,12 +432,11 @@ def deduplicate(
         for (part,), of_part in chosen.sort("part", "row").group_by("part", maintain_order=True):
             texts = read_texts(int(str(part)), of_part["row"].to_numpy())
             tables.append(members(of_part, texts, config, sketch, f"part {part}"))
-        inside = [_of_group(band, group_of, group) for band in buckets[1:]]
-        decided, _, statistics = decide(pa.concat_tables(tables), joined(inside), config, generation=0)
+        inside = group_of[buckets.members] == group
+        theirs = Buckets(buckets.members[inside], buckets.first[inside])
+        decided, _, statistics = decide(pa.concat_tables(tables), theirs, config, generation=0)
         add_statistics(total, statistics)
         frames.append(decided)
-    for shared in buckets[1:]:
-        add_statistics(total, {"buckets": shared.histogram().tolist()})
     for name in ("exact", "near", "candidates", "verified", "capped"):
         total.setdefault(name, 0)
     result = documents.select("number", "id").join(pl.concat(frames), on="number", how="left", maintain_order="left")
@@ -462,8 +463,3 @@ def _matrix(signatures: pa.Array) -> npt.NDArray[Any]:
     if isinstance(signatures, pa.FixedSizeListArray):
         return signature_matrix(signatures)
     return signature_matrix(signatures.cast(pa.list_(signatures.type.value_type, len(signatures[0]))))
-
-
-def _of_group(buckets: Buckets, group_of: npt.NDArray[np.int32], group: int) -> Buckets:
-    inside = group_of[buckets.members] == group
-    return Buckets(buckets.members[inside], buckets.first[inside])

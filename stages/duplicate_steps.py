@@ -141,7 +141,7 @@ def buckets(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
         for of_hashes, of_numbers in zip(hashes, numbers, strict=True)
     ]
     whole = joined(found)
-    _write_buckets(writer, f"buckets-{payload['name']}", whole)
+    _write_buckets(writer, f"buckets-{payload['name']}", whole.distinct_pairs())
     writer.notes["counted"] = {"buckets": whole.histogram().tolist()}
 
 
@@ -256,7 +256,7 @@ def decide(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
     import numpy as np
     import pyarrow as pa
 
-    from data_quality.bands import Buckets, joined
+    from data_quality.bands import joined
     from data_quality.duplicates import decide as decided_together
 
     def of_group(part: Part) -> pa.Table:
@@ -265,9 +265,7 @@ def decide(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
         return table.slice(start, end - start)
 
     documents = pa.concat_tables([of_group(part) for part in payload["members"]])
-    inside = (
-        joined([_as_buckets(of_group(part)) for part in payload["buckets"]]) if payload["buckets"] else Buckets.none()
-    )
+    inside = joined([_as_buckets(of_group(part)) for part in payload["buckets"]]).distinct_pairs()
     scratch = None
     if documents.nbytes > stage.memory:
         scratch = context.scratch / f"shingles-{context.attempt}-{payload['generation']}-{payload['name']}"

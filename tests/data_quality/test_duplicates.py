@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_quality.bands import Buckets, divide, sorted_places
 from data_quality.duplicates import DECIDED, deduplicate, survivor_priority
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.sketch import sketch
@@ -207,6 +208,35 @@ def test_a_new_generation_changes_no_older_decision(texts: list[str], data: st.D
     older = documents.filter(pl.col("generation") < 2)
     before = decisions(older, run(older, config, sketched=sketched)[0])
     assert {place: whole[place] for place in before} == before
+
+
+def test_buckets_of_two_that_stand_twice_are_compared_once() -> None:
+    members = np.array([1, 2, 1, 2, 3, 1, 3, 1, 2, 2, 3, 1, 3])
+    first = np.array([1, 0, 1, 0, 0, 1, 0, 1, 0, 1, 0, 1, 0], dtype=bool)
+    left = Buckets(members, first).distinct_pairs()
+    assert [some.tolist() for some in np.split(left.members, left.starts[1:-1])] == [[1, 2], [1, 2, 3], [1, 3], [2, 3]]
+    assert Buckets.none().distinct_pairs().members.size == 0
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 1, 2**63, 2**64 - 1])), max_size=300))
+def test_hashes_are_sorted_as_they_stand(values: list[int]) -> None:
+    hashes = np.array(values * 2, dtype=np.uint64)
+    assert sorted_places(hashes).tolist() == np.argsort(hashes, kind="stable").tolist()
+    assert sorted_places(hashes[::-1].copy(), hashes).tolist() == np.lexsort((hashes, hashes[::-1])).tolist()
+
+
+@pytest.mark.parametrize(("bands", "pieces"), [(1, 1), (18, 1), (18, 5), (18, 18), (18, 40), (1, 7)])
+def test_pieces_hold_every_hash_once(bands: int, pieces: int) -> None:
+    generator = np.random.default_rng(1)
+    hashes = np.sort(generator.integers(0, 2**64, (bands, 500), dtype=np.uint64), axis=1).reshape(-1)
+    seen = np.zeros(hashes.size, dtype=int)
+    divided = divide(bands, pieces)
+    assert len(divided) >= pieces
+    for piece in divided:
+        for some in piece:
+            seen[some.of(hashes, 500)] += 1
+    assert (seen == 1).all()
 
 
 def test_each_part_is_read_at_most_once_a_group() -> None:

@@ -318,6 +318,14 @@ def test_no_documents_and_only_dropped_ones(local_store: Store) -> None:
     assert output.counts == {"read": 2, "kept": 0, "dropped": {"filter": 2}, "quarantined": {}}
 
 
+def test_a_remote_workspace_gives_the_same_bytes(s3_store: Store, tmp_path: Path) -> None:
+    parts = corpus(3, 60, ["a-0", "b-0"])
+    here = run(Corpus(Store(str(tmp_path)), parts))
+    there = run(Corpus(s3_store, parts))
+    assert there.digest == here.digest
+    assert not s3_store.listing(f"{there.folder}/scratch")
+
+
 def test_damaged_text_is_noticed(local_store: Store) -> None:
     found = Corpus(local_store, {"a-0": [("one and the same text", "a", None, None)] * 2})
     path = local_store.local(found.inputs["ingest"].part("documents/a-0").path)
