@@ -12,6 +12,7 @@ from typing import Any
 
 from data_quality.presets import Rule
 from stages.base import StageError
+from stages.difference import word_difference
 from stages.graph import ORDER
 from storage.filesystem import Store
 from storage.outputs import Output, output_folder
@@ -290,10 +291,17 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
     if "filter" in decisions:
         known = {**document, **evidence.get("features", {}), **evidence.get("judgements", {})}
         evidence["rules"] = _rules(outputs["filter"], decisions["filter"].get("hits", []), known)
+    if "deduplicate" in decisions and outputs["deduplicate"].has(f"neighbours/{stem}"):
+        neighbours = _row(outputs["deduplicate"], f"neighbours/{stem}", row)
+        shown = ("cluster_size", "containment", "container", "capped")
+        evidence["neighbours"] = {k: v.hex() if isinstance(v := neighbours[k], bytes) else v for k in shown}
     keeper = decisions.get("deduplicate", {}).get("keeper")
     if keeper:
         places = find_id(outputs["ingest"], bytes.fromhex(keeper))
         evidence["keeper"] = [place(outputs["ingest"], found, at) for found, at in places]
+        if places and keeper != answer["id"]:
+            kept_text = _row(outputs["ingest"], f"documents/{places[0][0]}", places[0][1])["text"]
+            evidence["difference"] = [list(passage) for passage in word_difference(kept_text, text)]
     if answer["status"] == "kept" and "tokenize" in outputs:
         evidence["tokens"] = _tokens(outputs["tokenize"], stem, identity)
         if "pretrain" in outputs:
