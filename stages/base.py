@@ -1,8 +1,9 @@
 """The contract of a stage.
 
 A stage is a frozen configuration plus four steps: `start` (once, before), `units` (what there is to do), `run_unit`
-(one piece, in a worker process, a pure function of its inputs) and `finish` (once, after). `stages/runner.py` does the
-rest: fingerprints, leases, receipts, reuse, retries, counts, the manifest.
+(one piece, in a worker process, a pure function of its inputs) and `finish` (once, after). A stage whose units need
+what all units before them made has further rounds of them (`further`). `stages/runner.py` does the rest: fingerprints,
+leases, receipts, reuse, retries, counts, the manifest.
 """
 
 from __future__ import annotations
@@ -134,6 +135,14 @@ class Stage(ABC, Generic[Config]):
     @abstractmethod
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         """Do one piece of work. Its counts must add up."""
+
+    def further(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> list[Unit]:
+        """Units that need what all units before them made; asked again after each round, until there are none.
+
+        Called in the runner's process with the receipts of all units so far, in order. Files written here are parts
+        like all others; it must give the same bytes when repeated. Only the units of one round may count documents.
+        """
+        return []
 
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
         """Write what describes the whole output, in the runner's process; must give the same bytes when repeated."""

@@ -12,6 +12,7 @@ from typing import Literal
 from corpus.config import CutsConfig, ExportConfig, IngestConfig, SourceConfig, TokenizeConfig, TokenizerConfig
 from data_quality.duplicates_config import DeduplicateConfig, SelectConfig, SketchConfig
 from data_quality.quality_config import DecontaminateConfig, FilterConfig, QualityConfig
+from data_quality.repeats_config import RepeatsConfig
 from model.config import ModelConfig, TrainingConfig
 from model.finetune_config import EvaluateConfig, FinetuneConfig, GenerateConfig
 from stages.base import Resources
@@ -114,6 +115,9 @@ class RunConfig:
     )
     filter: FilterConfig = setting("Rules.", default_factory=FilterConfig)
     deduplicate: DeduplicateConfig = setting("Duplicates.", default_factory=DeduplicateConfig)
+    repeats: RepeatsConfig | None = setting(
+        "Lines, paragraphs and runs of words that stand in many documents, as cuts; run where asked for.", None
+    )
     select: SelectConfig = setting("Caps, repeats, splits.", default_factory=SelectConfig)
     export_corpus: ExportConfig | None = setting("The cleaned corpus as files.", default_factory=ExportConfig)
     tokenizer: TokenizerConfig | None = setting("The vocabulary.", default_factory=TokenizerConfig)
@@ -149,6 +153,9 @@ class RunConfig:
                 raise ValueError(
                     f"the source name {name!r} stands twice among ingest.sources and decontaminate.eval_sets"
                 )
+        for name in self.repeats.counted_sources if self.repeats else ():
+            if name not in [source.name for source in self.ingest.sources]:
+                raise ValueError(f"repeats.counted_sources: there is no source {name!r} in ingest.sources")
         for user, needed in REQUIRES.items():
             if getattr(self, user) is not None:
                 for other in needed:

@@ -218,14 +218,7 @@ def _work(
     stage.start(inputs, first)
     started = first.finish()
 
-    units = stage.units(inputs, started)
     receipts: dict[str, Receipt] = {}
-    for unit in units:
-        if unit.key in earlier and (receipt := usable(store, earlier[unit.key], sizes)) is not None:
-            receipts[unit.key] = receipt
-    todo = [unit for unit in units if unit.key not in receipts]
-    weight = sum(unit.weight for unit in units)
-    reporter.started(stage.name, len(units), len(units) - len(todo), weight, weight - sum(unit.weight for unit in todo))
 
     def done(unit: Unit, receipt: Receipt) -> None:
         receipts[unit.key] = receipt
@@ -233,18 +226,36 @@ def _work(
 
     attempt = secrets.token_hex(4)
     folders = {stage_name: inputs[stage_name].folder for stage_name in stage.needs}
-    orders = [Order(stage, unit, store.url, folder, folders, resources, attempt) for unit in todo]
-    if orders:
-        batches = split_batches(orders, resources.batches)
-        run_batches(stage.name, batches, done, check, lambda values: reporter.measured(stage.name, values))
-    check()
+    units: list[Unit] = []
+    reused = 0
+    between: list[Receipt] = []
+    fresh = stage.units(inputs, started)
+    while True:
+        units += fresh
+        for unit in fresh:
+            if unit.key in earlier and (receipt := usable(store, earlier[unit.key], sizes)) is not None:
+                receipts[unit.key] = receipt
+        todo = [unit for unit in fresh if unit.key not in receipts]
+        reused += len(fresh) - len(todo)
+        weight, left = (sum(unit.weight for unit in some) for some in (units, todo))
+        reporter.started(stage.name, len(units), len(units) - len(todo), weight, weight - left)
+        orders = [Order(stage, unit, store.url, folder, folders, resources, attempt) for unit in todo]
+        if orders:
+            batches = split_batches(orders, resources.batches)
+            run_batches(stage.name, batches, done, check, lambda values: reporter.measured(stage.name, values))
+        check()
+        ordered = [receipts[unit.key] for unit in units]
+        writer = PartWriter(store, folder, f"round-{len(between) + 1}-{name}")
+        fresh = stage.further(inputs, ordered, writer)
+        if not fresh:
+            break
+        between.append(writer.finish())
 
-    ordered = [receipts[unit.key] for unit in units]
     last = PartWriter(store, folder, f"finish-{name}")
     stage.finish(inputs, ordered, last)
     finished = last.finish()
     counts = Counts()
-    for receipt in (started, *ordered, finished):
+    for receipt in (started, *between, *ordered, finished):
         counts.add(receipt.counts)
     seconds = time.monotonic() - began
     output = outputs.complete(
@@ -255,20 +266,20 @@ def _work(
         fingerprint=name,
         parameters=stage.parameters(),
         inputs={stage_name: inputs[stage_name] for stage_name in stage.needs},
-        parts=[part for receipt in (started, *ordered, finished) for part in receipt.parts],
+        parts=[part for receipt in (started, *between, *ordered, finished) for part in receipt.parts],
         counts=counts,
         numerics=stage.numerics(ordered),
         timings={
             "seconds": round(seconds, 3),
             "unit_seconds": round(sum(receipt.seconds for receipt in ordered), 3),
             "units": len(units),
-            "units_reused": len(units) - len(todo),
+            "units_reused": reused,
             "workers": resources.worker_count(),
         },
         software=provenance.software(),
         git=provenance.git(),
     )
-    return StageResult(output, True, len(units), len(todo), seconds)
+    return StageResult(output, True, len(units), len(units) - reused, seconds)
 
 
 def split_batches(orders: Sequence[Order], most: int) -> list[list[Order]]:
