@@ -136,7 +136,7 @@ def count_fragments(texts: pa.LargeStringArray, config: RepeatsConfig) -> pa.Tab
     hashes = np.concatenate([hashes for hashes, _ in found])
     documents = np.concatenate([documents for _, documents in found])
     order = np.lexsort((documents, hashes))
-    values, starts, counts = _by_hash(hashes[order], documents[order])
+    values, _, counts = _by_hash(hashes[order], documents[order])
     return pa.table([pa.array(values), pa.array(counts)], schema=FRAGMENTS)
 
 
@@ -311,11 +311,8 @@ def mark_lines(
     other, other_offsets = text_buffers(compared)
     hashes, documents, places = _passages(texts, kind, shortest, config, True)
     known = repeated.column("hash").to_numpy()
-    rows = np.searchsorted(known, hashes)
-    hit = np.flatnonzero(
-        (rows < known.size) & (known[np.minimum(rows, known.size - 1)] == hashes) if known.size else []
-    )
-    rows, documents, places = rows[hit], documents[hit], places[hit]
+    hit = np.flatnonzero(np.isin(hashes, known))
+    rows, documents, places = np.searchsorted(known, hashes[hit]), documents[hit], places[hit]
     same = np.empty(hit.size, np.bool_)
     kernels.same_bytes(
         data, places[:, 0], places[:, 1], other, other_offsets[rows], other_offsets[rows + 1], same

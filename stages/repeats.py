@@ -124,7 +124,7 @@ class Repeats(Stage[RepeatsConfig]):
             writer.parquet(f"places/{stem}", places, PLACES)
             writer.parquet(f"texts/{stem}", found, TEXTS)
         else:
-            self._cut(unit, ids, texts, kept.to_numpy(), writer)
+            self._cut(unit, ids, texts, kept.to_numpy().astype("int64"), writer)
 
     def _cut(self, unit: Unit, ids: Any, texts: Any, kept: Any, writer: PartWriter) -> None:
         import numpy as np
