@@ -174,6 +174,7 @@ def part_units(
     parameters
         What of the parameters a unit depends on; all of them by default.
     """
+    material = stage.parameters() if parameters is None else canonical(parameters)
     sides = []
     for name in extra:
         stage_name, _, kind = name.partition(":")
@@ -185,6 +186,6 @@ def part_units(
             if part.stem not in by_stem:
                 raise StageError(f"{stage.name}: there are no {kind} for the documents part {part.name}")
             digests[kind] = by_stem[part.stem].digest
-        key = stage.unit_key(parameters=stage.parameters(), name=part.stem, digests=digests, shared=canonical(shared))
+        key = stage.unit_key(parameters=material, name=part.stem, digests=digests, shared=canonical(shared))
         units.append(Unit(part.stem, key, {"stem": part.stem}, part.bytes))
     return units

@@ -211,7 +211,7 @@ class Repeats(Stage[RepeatsConfig]):
 
 
 def _merge(store: Store, parts: list[Part], counted: list[bool], config: RepeatsConfig, schema: Any) -> Iterator[Any]:
-    """For every part a table of what is repeated in it, sorted by hash; all hashes lie in files while they are merged."""
+    """For every part a table of what is repeated in it, sorted by hash; what was merged waits in files."""
     import numpy as np
     import pyarrow as pa
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from stages import explain
 from stages.graph import ORDER
 from stages.report_clusters import largest_clusters, similarities
+from stages.selected import CUTTERS
 from storage.outputs import Output
 
 Row = dict[str, Any]
@@ -97,6 +98,7 @@ class ReportData:
     quarantined: list[Row]
     normalised: dict[str, int]
     cuts: list[Row]
+    repeats: Row | None
     rules: list[Row]
     """The rules in force, each with `first` (documents it is the reason of) and `hits` (all it would drop)."""
     duplicates: Row
@@ -133,7 +135,8 @@ def gather(outputs: Mapping[str, Output], samples: int, *, check: Check = lambda
         files=_files(ordered["ingest"]),
         quarantined=_quarantined(ordered["ingest"]),
         normalised=ordered["ingest"].read_json("about/normalised") if ordered["ingest"].has("about/normalised") else {},
-        cuts=_cuts(ordered["quality"], check),
+        cuts=_cuts([ordered[name] for name in CUTTERS if name in ordered], check),
+        repeats=_json(ordered, "repeats", "about/repeats"),
         rules=rules,
         duplicates=_duplicates(ordered, check),
         contamination=_contamination(ordered, check),
@@ -316,14 +319,14 @@ def _quarantined(ingest: Output) -> list[Row]:
     return sorted(found, key=lambda row: (row["error"], row["source"], row["uri"], row["record"]))
 
 
-def _cuts(quality: Output, check: Check) -> list[Row]:
+def _cuts(outputs: Sequence[Output], check: Check) -> list[Row]:
     """Passages marked to be cut: reason, documents, passages, bytes."""
     import polars as pl
 
     frames = []
-    for part in quality.parts("cuts"):
+    for output, part in ((cutter, part) for cutter in outputs for part in cutter.parts("cuts")):
         check()
-        spans = pl.DataFrame({"span": pl.Series(pl.from_arrow(quality.read(part, ["spans"]).column("spans")))})
+        spans = pl.DataFrame({"span": pl.Series(pl.from_arrow(output.read(part, ["spans"]).column("spans")))})
         one = spans.with_row_index("row").explode("span").drop_nulls().unnest("span")
         if one.height:
             frames.append(

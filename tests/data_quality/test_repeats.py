@@ -1,9 +1,13 @@
-"""Repeated lines, paragraphs and runs of words against their definitions in plain Python, in any division into parts."""
+"""Repeated lines, paragraphs and runs of words against their definitions in plain Python, however they are divided."""
 
 from __future__ import annotations
 
+import gzip
+import json
+import random
 import unicodedata
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -211,9 +215,9 @@ def plain_repeats(parts: list[Documents], config: RepeatsConfig, counted: list[b
 
 # ------------------------------------------------------------------------------------------------ tests
 
-pieces = st.sampled_from(
-    ["a ", "b ", "A,", "c", "\n", "\n\n", " \t\n", "中", "文", "か\u3099", "e\u0301 ", "ไทย", "กี่", "🙂", "👩\u200d🔬 ", "É ", "\u0301"]
-)  # fmt: skip
+_PLAIN = ["a ", "b ", "A,", "c", "\n", "\n\n", " \t\n"]
+_MARKED = ["中", "文", "か\u3099", "e\u0301 ", "ไทย", "กี่", "🙂", "👩\u200d🔬 ", "É ", "\u0301"]
+pieces = st.sampled_from(_PLAIN + _MARKED)
 texts = st.lists(pieces, max_size=30).map("".join)
 configs = st.builds(
     RepeatsConfig,
@@ -251,3 +255,106 @@ def test_sources_that_are_not_counted_are_cut_and_change_no_cut(
     together, _ = repeats([added, old], config, [False, True])
     assert {span for span in together if span[0] % 2} == alone
     assert together == plain_repeats([added, old], config, [False, True])
+
+
+def spanned(found: Spans, documents: Documents) -> dict[str, set[str]]:
+    """What is cut, by kind."""
+    texts_by_owner = {owner: text.encode() for owner, text in documents}
+    cut = defaultdict(set)
+    for owner, kind, start, end in found:
+        cut[kind].add(texts_by_owner[owner][start:end].decode())
+    return cut
+
+
+WORDS = RepeatsConfig(line_documents=None, substring_words=4)
+
+
+def test_a_copied_passage_is_found_whatever_its_case_punctuation_and_line_breaks() -> None:
+    documents = [(1, "x1 one two three four five x2"), (2, "y1 ONE, two\n(three) -- four: Five! y2")]
+    assert repeats([documents], WORDS) == ({(2, "words", 3, 33)}, 0)
+    assert spanned(repeats([documents], WORDS)[0], documents)["words"] == {"ONE, two\n(three) -- four: Five"}
+
+
+def test_repeats_that_overlap_are_one_cut() -> None:
+    documents = [(1, "a b c d e x"), (2, "y d e f g h"), (3, "a b c d e f g h")]
+    assert spanned(repeats([documents], WORDS)[0], documents)["words"] == {"a b c d e f g h"}
+    documents = [(1, "a b c d e f x"), (2, "y c d e f g h"), (3, "a b c d e f g h")]
+    assert spanned(repeats([documents], WORDS)[0], documents)["words"] == {"a b c d e f g h", "c d e f"}
+
+
+def test_a_cut_never_parts_a_letter_from_its_marks() -> None:
+    # Here a mark behind a kana is a word of its own, which windows of words may end between.
+    quoted = "かきくけこさし"
+    documents = [(1, f"x {quoted}\u0301 y"), (2, f"z {quoted} w"), (3, f"\u0301{quoted}")]
+    cut = spanned(repeats([documents], WORDS)[0], documents)["words"]
+    assert cut == {quoted}
+    documents = [(1, f"z {quoted} w"), (2, f"x {quoted}\u0301 y")]
+    assert spanned(repeats([documents], WORDS)[0], documents)["words"] == {quoted[:-1]}
+
+
+def test_equal_hashes_of_different_passages_are_no_repeat() -> None:
+    texts = pa.array(["one line of text\na line d e f g"] * 3, pa.large_string())
+    owners = np.arange(3, dtype=np.uint64)
+    config = RepeatsConfig(line_documents=1, substring_words=4)
+    hashes = count_fragments(texts, config)["hash"].to_numpy()
+    places, found = find_places(texts, owners, hashes, config)
+    for kind, name in ((0, "line"), (2, "words")):
+        rows = places.filter(pa.array((places["hash"].to_numpy() & np.uint64(3)) == kind))
+        rows = rows.append_column("part", pa.array([0] * rows.num_rows)).select(REPEATED.names)
+        for forge in (False, True):
+            compared = [found["text"][i].as_py() for i in rows["text"].to_pylist()]
+            if forge:
+                compared = [text.replace("one line", "one lime") for text in compared]
+            others = pa.array(compared, pa.large_string())
+            if name == "line":
+                marked = mark_lines(texts, 0, rows, others, config)
+                assert marked.rows.tolist() == ([0, 1, 2] if forge else [0, 0, 1, 1, 2, 2]), (
+                    "the other line has its own text"
+                )
+                assert marked.collisions.size == (3 if forge else 0)
+            else:
+                marked = mark_words(texts, owners, rows, others, np.arange(len(others)), config)
+                assert marked.rows.tolist() == [1, 2]
+                assert marked.starts.tolist() == ([9, 9] if forge else [0, 0])
+                assert marked.collisions.size == (6 if forge else 0)
+
+
+def test_hard_texts_are_done_in_one_go() -> None:
+    line = "The same line, over and over.\n"
+    many = [(number, line) for number in range(100_000)]
+    config = RepeatsConfig(substring_words=5)
+    found, _ = repeats([many], config)
+    assert len(found) == 2 * len(many) - 1, "every line, and all runs but the first"
+    long = [(1, line * 300_000), (2, line * 100_000 + "and an end of its own")]
+    found, _ = repeats([long], config)
+    assert {(owner, kind) for owner, kind, *_ in found} == {(2, "words")}, "two documents are not more than six"
+    assert len(found) == 1
+    assert repeats([[(number, "") for number in range(1000)]], config) == (set(), 0)
+    assert repeats([[], []], config) == (set(), 0)
+    assert repeats([], config) == (set(), 0)
+
+
+def test_real_texts_of_twelve_languages_and_their_copies(shared_data: Path) -> None:
+    packed = gzip.decompress((shared_data / "langid/xquad_paragraphs_12_languages.jsonl.gz").read_bytes())
+    real = [json.loads(line)["text"] for line in packed.decode().splitlines()][::20]
+    chance = random.Random(4)
+    found = []
+    for text in real:
+        other = chance.choice(real)
+        start = chance.randrange(len(other))
+        found.append(f"{text[: len(text) // 2]}\n{other[start : start + 200]}\n{text[len(text) // 2 :]}")
+    documents = list(enumerate(real + found))
+    config = RepeatsConfig(line_documents=1, paragraph_documents=1, substring_words=13)
+    cut, collisions = repeats([documents[::2], documents[1::2]], config)
+    assert cut == plain_repeats([documents], config)
+    assert collisions == 0
+    assert len({owner for owner, kind, *_ in cut if kind == "words"}) > len(real)
+
+
+def test_real_documents_with_repeated_lines(shared_data: Path) -> None:
+    packed = gzip.decompress((shared_data / "text/c4_en_300.jsonl.gz").read_bytes())
+    documents = list(enumerate(json.loads(line)["text"] for line in packed.decode().splitlines()))
+    config = RepeatsConfig(line_documents=1, paragraph_documents=1, substring_words=6)
+    cut, _ = repeats([documents[:100], documents[100:]], config)
+    assert cut == plain_repeats([documents], config)
+    assert len(cut) > 20
