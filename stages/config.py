@@ -36,6 +36,7 @@ class DecontaminateStageConfig:
     __pydantic_config__ = STRICT
 
     eval_sets: tuple[SourceConfig, ...] = setting("Evaluation sets, read like any source; one item a record.", ())
+    finetune_set: bool = setting("Whether finetune.data, where a run has it, is compared like an evaluation set.", True)
     comparison: DecontaminateConfig = setting("How they are compared.", default_factory=DecontaminateConfig)
 
 
@@ -148,10 +149,12 @@ class RunConfig:
                 f"must not exceed filter.contamination_overlap = {limit}: smaller overlaps are not stored"
             )
         names = [source.name for source in (*self.ingest.sources, *self.decontaminate.eval_sets)]
+        names += [self.finetune.data.name] if self.finetune and self.finetune.data else []
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(
-                    f"the source name {name!r} stands twice among ingest.sources and decontaminate.eval_sets"
+                    f"the source name {name!r} stands twice among ingest.sources, decontaminate.eval_sets and "
+                    "finetune.data"
                 )
         for name in self.repeats.counted_sources if self.repeats else ():
             if name not in [source.name for source in self.ingest.sources]:

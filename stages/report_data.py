@@ -355,7 +355,8 @@ def _contamination(outputs: Mapping[str, Output], check: Check) -> Row:
 
     output = outputs["decontaminate"]
     limit = outputs["filter"].manifest["parameters"].get("contamination_overlap")
-    items: dict[str, int] = {part.stem: part.rows for part in output.parts("eval_items")}
+    sets_read = [*output.parts("eval_items"), *output.parts("finetune_items")]
+    items: dict[str, int] = {part.stem: part.rows for part in sets_read}
     hit: dict[str, set[str]] = {name: set() for name in items}
     documents: dict[str, set[bytes]] = {name: set() for name in items}
     dropped: dict[str, set[bytes]] = {name: set() for name in items}

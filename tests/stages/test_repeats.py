@@ -23,19 +23,14 @@ from stages.pool import WorkerPool
 from stages.repeats import Repeats
 from stages.runner import PlainBatches, StageResult, run_stage
 from storage.filesystem import Store
-from storage.fingerprint import hash_of
-from storage.manifests import Counts
-from storage.outputs import Output, PartWriter, complete, output_folder
-from storage.schemas import DECISIONS, DOCUMENTS
+from storage.outputs import Output, PartWriter
+from tests.stages.corpora import Parts, inputs
 from tests.stages.toys import Silent
 from tests.storage import processes
 
 CONFIG = RepeatsConfig(line_documents=2, paragraph_documents=2, substring_words=8)
 BOILERPLATE = "Subscribe to our newsletter today"
 QUOTED = "it was the best of times it was the worst of times it was the age of wisdom"
-
-Parts = dict[str, list[str]]
-"""Stem -> texts; the source is what the stem begins with."""
 
 
 @pytest.fixture(scope="module")
@@ -57,29 +52,6 @@ def corpus(parts: int = 4, documents: int = 6) -> Parts:
             texts.append(" ".join(words) + ("\n" + BOILERPLATE if document % 3 == 0 else "") + "\n")
         found[f"web-{part}"] = texts
     return found
-
-
-def inputs(store: Store, parts: Parts, dropped: frozenset[str] = frozenset()) -> dict[str, Output]:
-    """Complete outputs of ingest and deduplicate that hold these documents."""
-    made: dict[str, Output] = {}
-    name = hash_of({"parts": parts, "dropped": sorted(dropped)})[:16]
-    for stage in ("ingest", "deduplicate"):
-        writer = PartWriter(store, output_folder(stage, name), "all")
-        for stem, texts in parts.items():
-            ids = pa.array([document_id(text) for text in texts], DOCUMENTS.field("id").type)
-            columns: dict[str, Any] = {"id": ids, "text": texts, "source": [stem.partition("-")[0]] * len(texts)}
-            columns |= {"uri": ["u"] * len(texts), "record": list(range(len(texts)))}
-            reasons = [["near-duplicate"] if text in dropped else [] for text in texts]
-            decisions = {"id": ids, "hits": reasons, "dropped_by": [hits[0] if hits else None for hits in reasons]}
-            schema, values = (DOCUMENTS, columns) if stage == "ingest" else (DECISIONS, decisions)
-            arrays = [pa.array(values.get(field.name, [None] * len(texts)), field.type) for field in schema]
-            kind = "documents" if stage == "ingest" else "decisions"
-            writer.parquet(f"{kind}/{stem}", pa.table(arrays, schema=schema), schema)
-        made[stage] = complete(
-            store, writer.folder, stage=stage, version=1, fingerprint=name, parameters={}, inputs={},
-            parts=writer.parts, counts=Counts(), numerics={}, timings={}, software={}, git={},
-        )  # fmt: skip
-    return made
 
 
 def run(store: Store, pool: WorkerPool, parts: Parts, config: RepeatsConfig = CONFIG, **options: Any) -> StageResult:
@@ -182,7 +154,8 @@ from stages.pool import WorkerPool
 from stages.repeats import Repeats
 from stages.runner import PlainBatches, run_stage
 from storage.filesystem import Store
-from tests.stages.test_repeats import CONFIG, corpus, inputs
+from tests.stages.corpora import inputs
+from tests.stages.test_repeats import CONFIG, corpus
 from tests.stages.toys import Silent
 
 class Says(Silent):
