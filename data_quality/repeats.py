@@ -263,7 +263,7 @@ def find_places(
 
 
 def _windows(data: Any, offsets: Integers, order: Integers, candidates: Hashes, config: RepeatsConfig) -> Any:
-    table = _table(candidates)
+    bits, table = _table(candidates)
     room = runs_room = 1024
     while True:
         hashes = np.empty(room, np.uint64)
@@ -271,7 +271,7 @@ def _windows(data: Any, offsets: Integers, order: Integers, candidates: Hashes, 
         places = np.empty((runs_room, 3), np.int64)
         number, run = kernels.find_windows(
             data, offsets, order, *word_tables(), *_widths(config), _seed(config),
-            candidates, table, hashes, documents, runs, positions, places,
+            candidates, bits, table, hashes, documents, runs, positions, places,
         )  # fmt: skip
         if number <= room and run <= runs_room:
             return hashes[:number], documents[:number], runs[:number], positions[:number], places[:run]
@@ -288,10 +288,12 @@ def _slices(data: npt.NDArray[np.uint8], spans: Integers) -> pa.LargeStringArray
     return pa.LargeStringArray.from_buffers(len(spans), pa.py_buffer(offsets), pa.py_buffer(joined))
 
 
-def _table(hashes: Hashes) -> Integers:
+def _table(hashes: Hashes) -> tuple[Hashes, Integers]:
+    """A filter and a table of different hashes, for `look_up`; of the filter's bits at most a sixteenth are set."""
+    bits = np.zeros(1 << max(6, (hashes.size // 4).bit_length()), dtype=np.uint64)
     table = np.full(1 << max(4, (4 * hashes.size - 1).bit_length()), -1, dtype=np.int64)
-    kernels.fill_table(hashes, table)
-    return table
+    kernels.fill_table(hashes, bits, table)
+    return bits, table
 
 
 def mark_lines(
@@ -350,13 +352,13 @@ def mark_words(
     data, offsets = text_buffers(texts)
     other, other_offsets = text_buffers(compared)
     hashes, first, positions = (repeated.column(name).to_numpy() for name in ("hash", "first", "position"))
-    table = _table(hashes)
+    bits, table = _table(hashes)
     room, wrong_room = 1024, 64
     while True:
         spans, wrong = np.empty((room, 3), np.int64), np.empty((wrong_room, 2), np.int64)
         found = np.zeros(hashes.size, np.int64)
         number, collisions = kernels.mark_windows(
-            data, offsets, owners, *word_tables(), _widths(config)[0], _seed(config), hashes, table, first, rows,
+            data, offsets, owners, *word_tables(), _widths(config)[0], _seed(config), hashes, bits, table, first, rows,
             positions, config.substring_keep == "first", other, other_offsets, spans, found, wrong,
         )  # fmt: skip
         if number <= room and collisions <= wrong_room:

@@ -21,6 +21,7 @@ _KIND = np.uint64(3)
 _SEED = np.uint64(0x9E3779B97F4A7C15)
 _BYTE = np.uint64(0xD6E8FEB86659FD93)
 _WORD = np.uint64(0xA24BAED4963EE407)
+_ONE, _TWO, _SHIFT, _BITS = np.uint64(1), np.uint64(2), np.uint64(32), np.uint64(63)
 _LAST_CODE_POINT = np.int64(0x10FFFF)
 
 
@@ -282,21 +283,27 @@ def hash_seeds(
 
 
 @njit(cache=True, nogil=True)
-def fill_table(hashes: Array, table: Array) -> None:
-    """Enters different hashes into an open-addressed table (int64, a power of two, filled with -1)."""
+def fill_table(hashes: Array, bits: Array, table: Array) -> None:
+    """Enters different hashes into an open-addressed table (int64, a power of two, filled with -1).
+
+    `bits` (uint64, a power of two of words) is a filter that stays in the processor's cache: most look-ups end there.
+    """
     mask = table.size - 1
     for i in range(hashes.size):
-        slot = np.int64(hashes[i] >> np.uint64(2)) & mask
+        bits[(hashes[i] >> _SHIFT) & np.uint64(bits.size - 1)] |= _ONE << ((hashes[i] >> _TWO) & _BITS)
+        slot = np.int64(hashes[i] >> _TWO) & mask
         while table[slot] >= 0:
             slot = (slot + 1) & mask
         table[slot] = i
 
 
 @njit(cache=True, nogil=True)
-def look_up(wanted: Any, hashes: Array, table: Array) -> Any:
+def look_up(wanted: Any, hashes: Array, bits: Array, table: Array) -> Any:
     """Where `wanted` stands in `hashes`, -1 if it does not."""
+    if not (bits[(wanted >> _SHIFT) & np.uint64(bits.size - 1)] >> ((wanted >> _TWO) & _BITS)) & _ONE:
+        return -1
     mask = table.size - 1
-    slot = np.int64(wanted >> np.uint64(2)) & mask
+    slot = np.int64(wanted >> _TWO) & mask
     while table[slot] >= 0:
         if hashes[table[slot]] == wanted:
             return table[slot]
@@ -307,7 +314,7 @@ def look_up(wanted: Any, hashes: Array, table: Array) -> Any:
 @njit(cache=True, nogil=True)
 def find_windows(
     data: Array, offsets: Array, order: Array, ascii_words: Array, classes: Array, folds: Array, width: int,
-    inner: int, seed: Any, seeds: Array, table: Array,
+    inner: int, seed: Any, seeds: Array, bits: Array, table: Array,
     hashes: Array, documents: Array, runs: Array, positions: Array, run_places: Array,
 ) -> tuple[int, int]:  # fmt: skip
     """The windows whose seed is among `seeds`, text by text in `order`; returns how many, and their runs.
@@ -332,7 +339,7 @@ def find_windows(
         for i in range(windows):
             if i == 0 or minima[i] != last:
                 last = minima[i]
-                known = look_up(last, seeds, table) >= 0
+                known = look_up(last, seeds, bits, table) >= 0
             if known:
                 if first < 0:
                     first = i
@@ -375,7 +382,7 @@ def _same_word(
 @njit(cache=True, nogil=True)
 def mark_windows(
     data: Array, offsets: Array, owners: Array, ascii_words: Array, classes: Array, folds: Array, width: int, seed: Any,
-    hashes: Array, table: Array, first: Array, texts: Array, positions: Array, keep_first: bool,
+    hashes: Array, bits: Array, table: Array, first: Array, texts: Array, positions: Array, keep_first: bool,
     text_data: Array, text_offsets: Array,
     spans: Array, found: Array, collisions: Array,
 ) -> tuple[int, int]:  # fmt: skip
@@ -385,8 +392,8 @@ def mark_windows(
     ----------
     owners
         uint64: the beginning of each text's id; a window whose `first` is the same stays if `keep_first`.
-    hashes, table, first, texts, positions
-        Repeated windows: hash, its table, the owner, and where its words stand: text, and word in that text.
+    hashes, bits, table, first, texts, positions
+        Repeated windows: hash, filter and table of the hashes, the owner, and where its words stand: text, word in it.
     spans
         int64[.., 3], written: text, start, end (bytes in `data`), disjoint and in order.
     found
@@ -415,7 +422,7 @@ def mark_windows(
         before = -2  # the word the window before was verified against
         begin, end = -1, -1  # the words that are cut
         for i in range(windows):
-            row = look_up(grams[i], hashes, table)
+            row = look_up(grams[i], hashes, bits, table)
             if row < 0:
                 before = -2
                 continue
