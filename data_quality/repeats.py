@@ -229,6 +229,7 @@ def find_places(
     candidates
         The hashes that came back for this part.
     """
+    _check_owners(texts, owners)
     data, offsets = text_buffers(texts)
     order = np.argsort(owners, kind="stable")
     rank = np.empty(order.size, np.int64)
@@ -264,7 +265,7 @@ def find_places(
 
 def _windows(data: Any, offsets: Integers, order: Integers, candidates: Hashes, config: RepeatsConfig) -> Any:
     bits, table = _table(candidates)
-    room = runs_room = 1024
+    room, runs_room = max(1024, data.size // 16), max(1024, data.size // 256)
     while True:
         hashes = np.empty(room, np.uint64)
         documents, runs, positions = (np.empty(room, np.int64) for _ in range(3))
@@ -349,11 +350,12 @@ def mark_words(
     compared, rows
         Texts, and for every row of `repeated` which of them holds it (at the word `position`).
     """
+    _check_owners(texts, owners)
     data, offsets = text_buffers(texts)
     other, other_offsets = text_buffers(compared)
     hashes, first, positions = (repeated.column(name).to_numpy() for name in ("hash", "first", "position"))
     bits, table = _table(hashes)
-    room, wrong_room = 1024, 64
+    room, wrong_room = max(1024, data.size // 256), 64
     while True:
         spans, wrong = np.empty((room, 3), np.int64), np.empty((wrong_room, 2), np.int64)
         found = np.zeros(hashes.size, np.int64)
@@ -369,6 +371,11 @@ def mark_words(
     left = starts < ends
     of, starts, ends = of[left], starts[left] - offsets[of[left]], ends[left] - offsets[of[left]]
     return Marked(of, starts, ends, found, np.unique(wrong[:collisions], axis=0)[:, 0])
+
+
+def _check_owners(texts: pa.LargeStringArray, owners: Hashes) -> None:
+    if len(texts) != owners.size:
+        raise ValueError(f"{owners.size} ids but {len(texts)} texts")
 
 
 @lru_cache(maxsize=1)
