@@ -27,29 +27,47 @@ class AttentionLayout:
     boundaries: Tensor | None = None  # int32 (documents + 1,): where documents start in the flattened batch
 
 
-def attention_layout(document_ids: Tensor | None, *, causal: bool, dtype: torch.dtype) -> AttentionLayout:
-    """The layout of a batch.
+def attention_layout(boundaries: Tensor | None, batch: int, *, causal: bool, dtype: torch.dtype) -> AttentionLayout:
+    """The layout of a batch of `batch` rows.
 
     Parameters
     ----------
-    document_ids
-        Integers `(batch, time)`; tokens see each other only where the ids are equal. Equal ids stand together.
-        None: every row is one document.
+    boundaries
+        int32 (documents + 1,): where documents start in the flattened batch, and its size last; every row starts one.
+        Tokens see each other only inside a document. None: every row is one document.
     dtype
         What queries and keys will be computed in; the flash kernel needs half precision.
     """
-    if document_ids is None:
+    if boundaries is None or len(boundaries) == batch + 1:  # no row holds two documents: the unmasked kernel is faster
         return AttentionLayout(causal)
-    batch, time = document_ids.shape
-    starts = torch.ones(batch, time, dtype=torch.bool, device=document_ids.device)
-    starts[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
-    if _varlen_attention() is not None and document_ids.is_cuda and dtype in (torch.bfloat16, torch.float16):
-        first = starts.flatten().nonzero().flatten()
-        return AttentionLayout(causal, boundaries=F.pad(first, (0, 1), value=batch * time).to(torch.int32))
-    if int(starts.sum()) == batch:  # no row holds two documents: the unmasked kernel is faster
-        return AttentionLayout(causal)
-    mask = document_ids[:, None, :, None] == document_ids[:, None, None, :]
+    if _varlen_attention() is not None and boundaries.is_cuda and dtype in (torch.bfloat16, torch.float16):
+        return AttentionLayout(causal, boundaries=boundaries)
+    ids = ids_between(boundaries, int(boundaries[-1])).view(batch, -1)
+    mask = ids[:, None, :, None] == ids[:, None, None, :]
     return AttentionLayout(causal, mask=mask.tril() if causal else mask)
+
+
+def boundaries_of(document_ids: Tensor) -> Tensor:
+    """Where documents start in the flattened batch, and its size last (int32), from ids (batch, time).
+
+    Equal neighbours in a row are of one document.
+    """
+    starts = F.pad(document_ids[:, 1:] != document_ids[:, :-1], (1, 0), value=True)
+    first = starts.flatten().nonzero().flatten()
+    return F.pad(first, (0, 1), value=document_ids.numel()).to(torch.int32)
+
+
+def ids_between(boundaries: Tensor, size: int) -> Tensor:
+    """int32 (size,): the number of the document, from 0, that every token of the flattened batch belongs to."""
+    lengths = boundaries.diff()
+    counted = torch.arange(len(lengths), dtype=torch.int32, device=lengths.device)
+    return counted.repeat_interleave(lengths, output_size=size)
+
+
+def positions_between(boundaries: Tensor, size: int) -> Tensor:
+    """int32 (size,): the place of every token of the flattened batch in its document, from 0."""
+    begins = boundaries[:-1].repeat_interleave(boundaries.diff(), output_size=size)
+    return torch.arange(size, dtype=torch.int32, device=begins.device) - begins
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, layout: AttentionLayout) -> Tensor:

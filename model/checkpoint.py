@@ -215,7 +215,8 @@ def load(
     CheckpointError
         if it belongs to another model, other data or another data order, naming the field that differs.
     """
-    check_same_job(store.read_json(f"{folder}/config.json"), config, f"{store.url}/{folder}")
+    values = store.read_json(f"{folder}/state.json")
+    check_same_job(store.read_json(f"{folder}/config.json"), config, f"{store.url}/{folder}", values["position"])
     with local_copy(store, f"{folder}/model.safetensors") as file, safe_open(file, "pt") as tensors:
         for name, parameter in model.named_parameters():
             fill(parameter, tensors.get_tensor(name))
@@ -229,25 +230,40 @@ def load(
                 fill(moment, tensors.get_tensor(f"{name}.{key}"))
             step = tensors.get_tensor(f"{name}.step").to(parameter.device)
             optimiser.state[parameter] = {"step": step, **moments}
-    values = store.read_json(f"{folder}/state.json")
     _restore_random_state(values.pop("random"), ranks)
     return TrainingState(**{**values, "recent_losses": tuple(values["recent_losses"])})
 
 
-def check_same_job(stored: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> None:
+ORDER_FIELDS = ("sequence_length", "seed", "document_mask", "packing", "overlap")
+"""The fields of a training that its data order is made of."""
+
+
+def check_same_job(stored: Mapping[str, Any], wanted: Mapping[str, Any], name: str, position: int) -> None:
     """Refuse to go on from a checkpoint whose tensors or data order mean something else.
 
     Learning rates, the batch size and the number of steps may change; the model, the token shards and what the data
-    order is made of may not.
+    order is made of may not. A plan may get new segments that begin at `position`, where the checkpoint stands, or
+    behind it.
     """
-    parts = {"model": None, "tokens": None, "training": ("sequence_length", "seed", "document_mask")}
-    for part, fields in parts.items():
-        for key in fields or sorted({*stored[part], *wanted[part]}):
-            if stored[part].get(key) != wanted[part].get(key):
+    stored, wanted = ({**job, "tokens": _begun(job["tokens"], position)} for job in (stored, wanted))
+    for part, fields in {"model": None, "tokens": None, "training": ORDER_FIELDS}.items():
+        for key in sorted({*stored[part], *wanted[part]}):
+            if (fields is None or key in fields) and stored[part].get(key) != wanted[part].get(key):
                 raise CheckpointError(
                     f"checkpoint {name} was made with {part}.{key} = {stored[part].get(key)!r}, the job says "
                     f"{wanted[part].get(key)!r}; train into another output folder"
                 )
+
+
+def _begun(tokens: Mapping[str, Any], position: int) -> dict[str, Any]:
+    """The data of a job without what its plan comes to later than at `position`."""
+    found = dict(tokens)
+    if "plan" in found:
+        found["plan"] = [segment for segment in found["plan"] if segment["start"] < max(1, position)]
+        if isinstance(found["digest"], Mapping):
+            named = {source for segment in found["plan"] for source in segment["weights"]}
+            found["digest"] = {source: digest for source, digest in found["digest"].items() if source in named}
+    return found
 
 
 def load_weights(store: Store, folder: str) -> dict[str, Tensor]:

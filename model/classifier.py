@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.attention import boundaries_of
 from model.config import ModelConfig
 from model.generate import CAUSAL, is_release, read_checkpoint, read_release, shape_of
 from model.transformer import Transformer
@@ -40,7 +41,7 @@ class Classifier(Transformer):
             pooled = self.hidden_states(tokens)[rows, lengths - 1]  # (B, W)
         else:
             present = columns < lengths[:, None]  # (B, T)
-            hidden = self.hidden_states(tokens, columns.expand(tokens.shape), document_ids=(~present).long())
+            hidden = self.hidden_states(tokens, columns.expand(tokens.shape), boundaries=boundaries_of(~present))
             pooled = (hidden * present[..., None]).sum(dim=1) / lengths[:, None]
         return F.linear(pooled, self.score.weight)
 

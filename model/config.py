@@ -80,12 +80,36 @@ class TrainingConfig:
     validate_every: int = setting("Steps between validations; 0 = only at the end.", 50, ge=0)
     validation_sequences: int = setting("Sequences of the validation split that are scored; 0 = none.", 64, ge=0)
     document_mask: bool = setting("Attention stays inside a document and positions restart with it.", True)
+    packing: Literal["cut", "pack", "single"] = setting(
+        "How documents become sequences: `cut` at every sequence_length tokens; `pack`: documents that fit are never "
+        "cut, sequences are filled by best fit; `single`: one document, or piece of a longer one, a sequence.",
+        "cut",
+    )
+    overlap: int = setting("`pack`, `single`: tokens that a piece of a split document reads again as context.", 0, ge=0)
     nonfinite_limit: int = setting("Steps with a non-finite loss or gradient in a row that stop a run.", 5, ge=1)
     seed: int = setting("Seed of the initial weights and of the data order.", 0, ge=0)
 
     def __post_init__(self) -> None:
         if self.warmup_steps > self.steps:
             raise ValueError(f"training.warmup_steps = {self.warmup_steps} is more than training.steps = {self.steps}")
+        if self.overlap and (self.packing == "cut" or self.overlap >= self.sequence_length):
+            raise ValueError(
+                f"training.overlap = {self.overlap} needs training.packing = 'pack' or 'single' and must be below "
+                f"training.sequence_length = {self.sequence_length}"
+            )
+        if self.packing != "cut" and not self.document_mask:
+            raise ValueError(f"training.packing = {self.packing!r} keeps documents apart: document_mask must be true")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureSegment:
+    """From one sequence of a training on, in which proportions it takes its sources (`model/order.py`)."""
+
+    __pydantic_config__ = STRICT
+
+    start: int = setting("The sequence, counted through the training from 0, with which it begins.", 0, ge=0)
+    weights: dict[str, int] = setting("Source -> its share of the tokens, as whole numbers.", default_factory=dict)
+    seed: int = setting("Seed of the order in which sources take turns.", 0, ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)

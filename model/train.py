@@ -6,6 +6,7 @@ nothing and knows no user interface. Starting it again goes on from the newest v
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -13,7 +14,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +27,13 @@ from torch import Tensor
 from model import checkpoint
 from model.checkpoint import TrainingState
 from model.config import ModelConfig, TrainingConfig, TrainingResources, from_mapping
-from model.data import IGNORED, Batch, Loader, TokenShardError, TokenStream
+from model.data import IGNORED, Ahead, Batch, Loader, TokenShardError
 from model.metrics import MetricsFile, read_metrics
 from model.numerics import numerics
 from model.optimisers import adamw, clip_gradients, gradient_norm, learning_rate, set_learning_rate
+from model.order import PlanError
 from model.parallel import Ranks, place, start_ranks, stop_ranks
+from model.token_data import TokenData, read_token_data
 from model.transformer import Transformer
 from storage.filesystem import Store
 
@@ -56,10 +59,7 @@ class Job:
     vocabulary_size: int
     training: TrainingConfig
     resources: TrainingResources
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-    digest: str
-    end_id: int | None
+    tokens: TokenData
     output: str
     attempt: str
 
@@ -69,7 +69,7 @@ class Job:
         return {
             "model": {**dataclasses.asdict(self.model), "vocabulary_size": self.vocabulary_size},
             "training": dataclasses.asdict(self.training),
-            "tokens": {"digest": self.digest, "end_id": self.end_id},
+            "tokens": self.tokens.identity(),
         }
 
 
@@ -96,15 +96,13 @@ def parse_job(values: Mapping[str, Any], name: str = "job") -> Job:
         if values["task"] != "pretrain":
             raise JobError(f"{name}: task = {values['task']!r}, but model.train knows only 'pretrain'")
         shape, tokens = dict(values["model"]), values["tokens"]
+        vocabulary_size = int(shape.pop("vocabulary_size"))
         return Job(
-            vocabulary_size=int(shape.pop("vocabulary_size")),
+            vocabulary_size=vocabulary_size,
             model=from_mapping(ModelConfig, shape, f"{name}: model"),
             training=from_mapping(TrainingConfig, values["training"], f"{name}: training"),
             resources=from_mapping(TrainingResources, values.get("resources", {}), f"{name}: resources"),
-            train=tuple(tokens["train"]),
-            validation=tuple(tokens.get("validation", ())),
-            digest=tokens["digest"],
-            end_id=tokens.get("end_id"),
+            tokens=read_token_data(tokens, vocabulary_size, f"{name}: tokens"),
             output=values["output"],
             attempt=values["attempt"],
         )
@@ -138,8 +136,7 @@ def pretrain(job: Job) -> dict[str, Any]:
     torch.manual_seed(training.seed)
     check_sizes(job, ranks)
     store = Store(job.output)
-    stream = TokenStream(job.train, job.vocabulary_size, job.end_id)
-    loader = Loader(stream, training.sequence_length, shuffle_seed=training.seed, document_mask=training.document_mask)
+    loader = job.tokens.training(training, Loader)
     validator = validation_loader(job)
 
     model = Transformer(job.model, job.vocabulary_size)
@@ -164,13 +161,22 @@ def pretrain(job: Job) -> dict[str, Any]:
             checkpoint.retain(store, training.keep_checkpoints)
         return saved
 
-    with stop_signals() as stop:
+    def micro_batches(positions: range) -> list[Batch]:
+        mine = ranks.share(positions)
+        size = resources.micro_batch_sequences or len(mine)
+        batches = [loader.batch(mine[first : first + size]) for first in range(0, len(mine), size)]
+        return [batch.pinned() for batch in batches] if ranks.device.type == "cuda" else batches
+
+    ahead = Ahead(micro_batches)
+    with stop_signals() as stop, contextlib.closing(ahead):
         while state.step < training.steps:
             started = time.perf_counter()
             rate = learning_rate(state.step, training)
             set_learning_rate(optimiser, rate)
             positions = range(state.position, state.position + training.batch_sequences)
-            taken = train_step(model, optimiser, loader, positions, job, ranks, stop_wanted=bool(stop))
+            end = positions.start + (training.steps - state.step) * training.batch_sequences
+            batches = ahead.take(positions, end)
+            taken = train_step(model, optimiser, batches, job, ranks, stop_wanted=bool(stop))
             state = after_step(state, taken, len(positions))
             seconds = time.perf_counter() - started
 
@@ -227,22 +233,18 @@ class StepTaken:
 def train_step(
     model: Transformer,
     optimiser: torch.optim.Optimizer,
-    loader: Loader,
-    positions: range,
+    batches: Sequence[Batch],
     job: Job,
     ranks: Ranks,
     *,
     stop_wanted: bool,
 ) -> StepTaken:
-    """One optimiser step on the sequences at `positions`, shared by all ranks.
+    """One optimiser step on a global batch that all ranks share, `batches` being this rank's part of it.
 
     The loss is the sum over tokens divided by the number of valid tokens in the whole global batch, so that neither
     accumulation nor the number of ranks changes its weightings. A non-finite loss or gradient skips the update before
     any moment is touched. All ranks decide the same, because all decide on the same sums.
     """
-    mine = ranks.share(positions)
-    size = job.resources.micro_batch_sequences or len(mine)
-    batches = [loader.batch(mine[first : first + size]) for first in range(0, len(mine), size)]
     counts = torch.tensor([sum(int((b.targets != IGNORED).sum()) for b in batches), int(stop_wanted)])
     valid, stops = ranks.sum(counts).tolist()  # on the CPU: the device is not waited for
 
@@ -274,7 +276,7 @@ def causal_loss(model: Transformer, batch: Batch, job: Job) -> Tensor:
     # Under FSDP the parameters come in bf16 already, and autocast finds little left to cast.
     half = job.training.precision == "bf16"
     with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=half):
-        logits = model(batch.tokens, document_ids=batch.document_ids)  # (B, T, V)
+        logits = model(batch.tokens, boundaries=batch.boundaries)  # (B, T, V)
     return F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
 
@@ -313,14 +315,20 @@ def step_line(state: TrainingState, taken: StepTaken, rate: float, seconds: floa
 
 def validation_loader(job: Job) -> Loader | None:
     """The validation sequences in the order of the stream, or None if there are none to score."""
-    if not job.validation or not job.training.validation_sequences:
+    if not job.tokens.validation or not job.training.validation_sequences:
         return None
-    stream = TokenStream(job.validation, job.vocabulary_size, job.end_id)
+    stream = job.tokens.stream(job.tokens.validation)
     if len(stream) <= job.training.sequence_length:
         logger.warning("the validation split has %d tokens, too few for one sequence: no validation", len(stream))
         return None
     training = job.training
-    return Loader(stream, training.sequence_length, shuffle_seed=None, document_mask=training.document_mask)
+    return Loader(
+        stream,
+        training.sequence_length,
+        shuffle_seed=None,
+        document_mask=training.document_mask,
+        end_once=job.tokens.end_once,
+    )
 
 
 @torch.no_grad()
@@ -333,7 +341,9 @@ def validate(model: Transformer, loader: Loader, job: Job, ranks: Ranks) -> floa
     for first in range(ranks.rank * each, (ranks.rank + 1) * each, size):
         positions = range(first, min(first + size, (ranks.rank + 1) * each))
         batch = loader.batch([min(position, count - 1) for position in positions])
-        batch.targets[[position >= count for position in positions]] = IGNORED  # filled up: not counted
+        targets = batch.targets.clone()
+        targets[[position >= count for position in positions]] = IGNORED  # filled up: not counted
+        batch = dataclasses.replace(batch, targets=targets)
         sums[0] += causal_loss(model, batch.to(ranks.device), job)
         sums[1] += int((batch.targets != IGNORED).sum())
     loss, tokens = ranks.sum(sums).tolist()
@@ -395,7 +405,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
         result = pretrain(read_job(arguments[0]))
-    except JobError as reason:
+    except (JobError, PlanError) as reason:
         logger.error("%s", reason)
         return 2
     except (TokenShardError, checkpoint.CheckpointError, TrainingDiverged) as reason:

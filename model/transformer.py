@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.attention import AttentionLayout, attend, attention_layout
+from model.attention import AttentionLayout, attend, attention_layout, positions_between
 from model.config import ModelConfig
 
 
@@ -139,12 +139,12 @@ class Transformer(nn.Module):
         self.model = Trunk(config, vocabulary_size)
         self.lm_head = None if config.tie_embeddings else nn.Linear(config.width, vocabulary_size, bias=False)
 
-    def forward(self, tokens: Tensor, positions: Tensor | None = None, document_ids: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, positions: Tensor | None = None, boundaries: Tensor | None = None) -> Tensor:
         """Logits (B, T, V) of `tokens` (B, T); the arguments are those of `hidden_states`."""
-        return self.logits(self.hidden_states(tokens, positions, document_ids))
+        return self.logits(self.hidden_states(tokens, positions, boundaries))
 
     def hidden_states(
-        self, tokens: Tensor, positions: Tensor | None = None, document_ids: Tensor | None = None
+        self, tokens: Tensor, positions: Tensor | None = None, boundaries: Tensor | None = None
     ) -> Tensor:
         """The residual stream after the last norm.
 
@@ -153,10 +153,10 @@ class Transformer(nn.Module):
         tokens
             Integers (B, T) below the vocabulary size.
         positions
-            Integers (B, T); default: 0, 1, 2 … restarting where the document id changes.
-        document_ids
-            Integers (B, T), equal ids together: attention stays inside a document. Give padding an id of its
-            own. Default: every row is one document.
+            Integers (B, T); default: 0, 1, 2 … restarting at every boundary.
+        boundaries
+            int32 (documents + 1,): where documents start in the flattened tokens, and B·T last; attention stays inside
+            a document. Padding is a document of its own. Default: every row is one document.
 
         Returns
         -------
@@ -174,11 +174,11 @@ class Transformer(nn.Module):
                 f"{self.config.max_positions}"
             )
         if positions is None:
-            positions = restarting_positions(tokens, document_ids)
+            positions = restarting_positions(tokens, boundaries)
         x = self.model.embed_tokens(tokens)  # (B, T, W)
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        layout = attention_layout(document_ids, causal=self.config.causal, dtype=dtype)
+        layout = attention_layout(boundaries, len(tokens), causal=self.config.causal, dtype=dtype)
         cosine, sine = rotary_table(positions, self.config.head_width, self.config.rope_theta)
         cosine, sine = cosine.to(dtype), sine.to(dtype)
         for block in self.model.layers:
@@ -211,10 +211,8 @@ class Transformer(nn.Module):
             parameter.copy_(drawn)
 
 
-def restarting_positions(tokens: Tensor, document_ids: Tensor | None) -> Tensor:
+def restarting_positions(tokens: Tensor, boundaries: Tensor | None) -> Tensor:
     """Positions (B, T) of `tokens` (B, T) that count from 0 inside each document of a row."""
-    count = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
-    if document_ids is None:
-        return count
-    changes = F.pad(document_ids[:, 1:] != document_ids[:, :-1], (1, 0), value=False)  # (B, T)
-    return count - torch.where(changes, count, 0).cummax(dim=1).values
+    if boundaries is None:
+        return torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
+    return positions_between(boundaries, tokens.numel()).view(tokens.shape)

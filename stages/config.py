@@ -13,7 +13,7 @@ from corpus.config import CutsConfig, ExportConfig, IngestConfig, SourceConfig, 
 from data_quality.duplicates_config import DeduplicateConfig, SelectConfig, SketchConfig
 from data_quality.quality_config import DecontaminateConfig, FilterConfig, QualityConfig
 from data_quality.repeats_config import RepeatsConfig
-from model.config import ModelConfig, TrainingConfig
+from model.config import MixtureSegment, ModelConfig, TrainingConfig
 from model.finetune_config import EvaluateConfig, FinetuneConfig, GenerateConfig
 from stages.base import Resources
 from storage.settings import STRICT, setting
@@ -48,6 +48,11 @@ class PretrainConfig:
 
     model: ModelConfig = setting("Shape of the Transformer.", default_factory=ModelConfig)
     training: TrainingConfig = setting("Steps, batches, optimiser.", default_factory=TrainingConfig)
+    mixture: tuple[MixtureSegment, ...] = setting(
+        "How sources are mixed, from which sequence on; empty: every selected document once an epoch. Segments may be "
+        "appended to a training that has begun, and change nothing before them.",
+        (),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -266,6 +266,11 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
         evidence["keeper"] = [_place(outputs["ingest"], place, at) for place, at in places]
     if answer["status"] == "kept" and "tokenize" in outputs:
         evidence["tokens"] = _tokens(outputs["tokenize"], stem, identity)
+        if "pretrain" in outputs:
+            from stages.pretrain import seen_in_training
+
+            times = seen_in_training(outputs, stem, identity.hex())
+            evidence["training"] = {"shown": len(times), "times": times}
     return answer
 
 

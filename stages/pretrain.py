@@ -6,8 +6,11 @@ the output's `checkpoints/`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
+from model.config import MixtureSegment
 from stages.base import Context, Inputs, Stage, StageError, Unit
 from stages.config import PretrainConfig, RunConfig
 from stages.jobs import adopt_checkpoint, run_job, write_metrics
@@ -28,30 +31,18 @@ class Pretrain(Stage[PretrainConfig]):
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         tokens = inputs["tokenize"]
-        summary = tokens.read_json("summary/tokens")
-        shards = {
-            split: [str(tokens.local_file(part)) for part in tokens.parts(f"{split}-arrow")]
-            for split in ("train", "validation")
-        }
-        if not shards["train"]:
-            raise StageError(
-                "pretrain: tokenize wrote no Arrow shards (tokenize.arrow is off, or nothing was selected)"
-            )
+        data = training_data(tokens, self.config)
         training = asdict(self.config.training)
-        if not shards["validation"]:
+        if not data["validation"]:
             training["validation_sequences"] = 0
         context.report({"steps": self.config.training.steps})
         result = run_job(
             "model.train",
             {
                 "task": "pretrain",
-                "model": {**asdict(self.config.model), "vocabulary_size": summary["vocabulary_size"]},
+                "model": {**asdict(self.config.model), "vocabulary_size": data.pop("vocabulary_size")},
                 "training": training,
-                "tokens": {
-                    **shards,
-                    "digest": tokens.digest,
-                    "end_id": summary["end_id"] if summary["end_token"] else None,
-                },
+                "tokens": data,
             },
             writer,
             context,
@@ -68,6 +59,95 @@ class Pretrain(Stage[PretrainConfig]):
         writer.notes["numerics"] = manifest.get("numerics", {})
         rows = sum(part.rows for part in tokens.parts("train-arrow"))
         writer.count(read=rows, kept=rows)
+
+
+def training_data(tokens: Output, config: PretrainConfig) -> dict[str, Any]:
+    """What a job file says of its data: shards, plan, end token, and the size of the vocabulary.
+
+    Raises
+    ------
+    StageError
+        If there are no Arrow shards, one of them is missing or damaged, or the mixture does not fit their sources.
+    """
+    from model.order import PlanError, read_segments
+    from model.shards import TokenShard, TokenShardError
+
+    summary, shards = tokens.read_json("summary/tokens"), tokens.read_json("summary/shards")
+    known = {(shard["split"], shard["name"]): shard for shard in shards["shards"]}
+    data: dict[str, Any] = {}
+    try:
+        for split in ("train", "validation"):
+            data[split] = []
+            for part in tokens.parts(f"{split}-arrow"):
+                facts = known[split, part.stem]
+                shard = TokenShard(tokens.local_file(part), facts["tokens"])
+                shard.check()
+                data[split].append({"path": shard.path, "tokens": shard.length, "source": facts["source"]})
+        if not data["train"]:
+            raise StageError(
+                "pretrain: tokenize wrote no Arrow shards (tokenize.arrow is off, or nothing was selected)"
+            )
+        sources = {shard["source"] for shard in data["train"] if shard["tokens"]}
+        if config.mixture:
+            data["plan"] = [asdict(segment) for segment in config.mixture]
+            for number, segment in enumerate(read_segments(data["plan"])):
+                for source in sorted(set(segment.weights) - sources):
+                    there = ", ".join(sorted(sources)) or "none"
+                    raise PlanError(
+                        f"plan[{number}].weights.{source}: no training document is of this source; there are: {there}"
+                    )
+    except PlanError as error:
+        raise StageError(f"pretrain.mixture: {error}") from error
+    except TokenShardError as error:
+        raise StageError(f"pretrain: {error}") from error
+    return {
+        **data,
+        "digest": tokens.digest,
+        "end_id": summary["end_id"] if summary["end_token"] else None,
+        "end_once": shards["end_once"],
+        "vocabulary_size": summary["vocabulary_size"],
+    }
+
+
+def seen_in_training(outputs: Mapping[str, Output], stem: str, document_id: str) -> list[dict[str, Any]]:
+    """Every time that the training of a run showed a document: position, epoch of its source, step, row of the batch.
+
+    Parameters
+    ----------
+    outputs
+        With tokenize and pretrain.
+    stem
+        The documents part that the document is in.
+    """
+    from model.config import ModelConfig, TrainingConfig, from_mapping
+    from model.schedule import Schedule
+    from model.token_data import read_token_data
+
+    training = outputs["pretrain"]
+    given = training.manifest["parameters"]
+    config = PretrainConfig(
+        model=from_mapping(ModelConfig, given["model"], "pretrain.model"),
+        training=from_mapping(TrainingConfig, given["training"], "pretrain.training"),
+        mixture=tuple(MixtureSegment(**segment) for segment in given["mixture"]),
+    )
+    data = training_data(outputs["tokenize"], config)
+    tokens = read_token_data(data, data["vocabulary_size"], "tokens")
+    schedule = tokens.training(config.training, Schedule)
+    parts = outputs["tokenize"].parts("train-arrow")
+    places = zip(tokens.train, parts, strict=True)
+    shards = [shard.path for shard, part in places if part.stem.rpartition("-")[0] == stem]
+    batch = config.training.batch_sequences
+    taken = int(training.read_json("result/training")["step"]) * batch
+    return [
+        {
+            "position": seen.position,
+            "epoch": seen.epoch,
+            "step": seen.position // batch + 1,
+            "row": seen.position % batch,
+            "sequence": schedule.sequence_at(seen.position),
+        }
+        for seen in schedule.seen(document_id, taken, shards)
+    ]
 
 
 def make(config: RunConfig) -> Pretrain:

@@ -1,7 +1,8 @@
 """tokenize: the selected documents as token shards, one row a document.
 
 Parts: `<split>-arrow/<stem>-<k>` (mapped into memory for training), `<split>-parquet/<stem>-<k>` (to share, to query)
-and `summary/tokens`: documents, rows (repeats counted), tokens and end tokens by split and source.
+`summary/tokens`: documents, rows (repeats counted), tokens and end tokens by split and source, and `summary/shards`:
+the source and the tokens of every shard, which training needs to know before it opens one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Tokenize(Stage[TokenizeConfig]):
     """Encodes every selected document, cuts applied, as often as it is repeated."""
 
     name = "tokenize"
-    version = 1
+    version = 2
     needs = ("ingest", "quality", "select", "tokenizer")
 
     def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
@@ -47,6 +48,7 @@ class Tokenize(Stage[TokenizeConfig]):
         schema = token_schema(dtype)
         end_id = facts["end_id"] if self.config.end_token else None
         summary: list[dict[str, Any]] = []
+        written: list[dict[str, Any]] = []
         for split in SPLITS:
             documents = selected_part(inputs, stem, split, ["id", "text", "source"])
             documents = count_emptied(documents, writer)
@@ -64,6 +66,17 @@ class Tokenize(Stage[TokenizeConfig]):
                 if not shard.num_rows:
                     continue
                 name = f"{stem}-{number:04d}"
+                values = shard.column("tokens").combine_chunks().flatten().to_numpy()
+                written.append(
+                    {
+                        "split": split,
+                        "name": name,
+                        "source": documents.column("source")[0].as_py(),  # a part is of one source
+                        "tokens": len(values),
+                        # A tokeniser of one's own may give the end token for text too.
+                        "end_once": end_id is not None and int((values == end_id).sum()) == shard.num_rows,
+                    }
+                )
                 if self.config.arrow:
                     writer.ipc(f"{split}-arrow/{name}", shard, schema)
                 if self.config.parquet:
@@ -83,7 +96,7 @@ class Tokenize(Stage[TokenizeConfig]):
                         "bytes": int((sizes * repeats)[own].sum()),
                     }
                 )
-        writer.notes["tokens"] = summary
+        writer.notes.update(tokens=summary, shards=written)
 
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
         totals: dict[str, dict[str, Any]] = {}
@@ -108,6 +121,9 @@ class Tokenize(Stage[TokenizeConfig]):
         if not any(row["split"] == "train" for row in rows):
             raise StageError("tokenize: there are no training documents: look at `gristmill show select`")
         facts = inputs["tokenizer"].read_json("tokenizer/facts")
+        shards = [shard for receipt in receipts for shard in receipt.notes.get("shards", [])]
+        end_once = all(shard.pop("end_once") for shard in shards)
+        writer.json("summary/shards", {"end_once": end_once, "shards": shards})
         writer.json("summary/tokens", {**facts, "end_token": self.config.end_token, "sources": rows})
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
 from model import train
-from model.attention import AttentionLayout, attend, attention_layout
+from model.attention import AttentionLayout, attend, attention_layout, boundaries_of
 from model.config import ModelConfig
 from model.metrics import read_metrics
 from model.parallel import Ranks
@@ -60,7 +60,7 @@ def test_attention_inside_documents_is_that_of_the_formula(
     causal: bool, dtype: torch.dtype, tolerance: float, packed: bool
 ) -> None:
     ids = documents([[1, 63, 200, 56, 192], [212, 300, 0, 0, 0]])
-    layout = attention_layout(ids, causal=causal, dtype=dtype)
+    layout = attention_layout(boundaries_of(ids), len(ids), causal=causal, dtype=dtype)
     assert (layout.boundaries is not None) == packed  # half precision takes the variable-length kernel
     query, key, value = inputs(2, 512, dtype)
     found = attend(query, key, value, layout)
@@ -76,7 +76,10 @@ def test_gradients_through_the_variable_length_kernel_are_those_of_the_masked_on
     query, key, value = inputs(2, 256, torch.bfloat16)
     mask = (ids[:, None, :, None] == ids[:, None, None, :]).tril()
     gradients = []
-    for layout in (attention_layout(ids, causal=True, dtype=torch.bfloat16), AttentionLayout(True, mask=mask)):
+    for layout in (
+        attention_layout(boundaries_of(ids), len(ids), causal=True, dtype=torch.bfloat16),
+        AttentionLayout(True, mask=mask),
+    ):
         attend(query, key, value, layout).float().pow(3).sum().backward()
         gradients.append([x.grad.clone() for x in (query, key, value) if x.grad is not None])
         query.grad = key.grad = value.grad = None
@@ -91,7 +94,7 @@ def test_a_document_is_deaf_to_its_neighbours() -> None:
     tokens = torch.randint(0, 97, (1, 128), device="cuda")
     others = torch.cat((torch.randint(0, 97, (1, 40), device="cuda"), tokens[:, 40:]), dim=1)
     with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
-        one, two = model(tokens, document_ids=ids), model(others, document_ids=ids)
+        one, two = (model(some, boundaries=boundaries_of(ids)) for some in (tokens, others))
     assert torch.equal(one[:, 40:], two[:, 40:])
     assert not torch.equal(one[:, :40], two[:, :40])
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.attention import attend, attention_layout
+from model.attention import attend, attention_layout, boundaries_of
 from model.config import ModelConfig
 from model.transformer import Transformer, restarting_positions
 
@@ -81,7 +81,7 @@ def test_a_document_in_a_packed_row_is_computed_as_if_it_were_alone(causal: bool
     model = make(causal=causal, qk_norm=True)
     tokens = draw_tokens(2, 30)
     ids = torch.tensor([[0] * 11 + [1] * 19, [4] * 25 + [9] * 5])
-    packed = model(tokens, document_ids=ids)
+    packed = model(tokens, boundaries=boundaries_of(ids))
     for row, start, stop in ((0, 0, 11), (0, 11, 30), (1, 0, 25), (1, 25, 30)):
         alone = model(tokens[row : row + 1, start:stop])[0]
         torch.testing.assert_close(packed[row, start:stop], alone, rtol=1e-4, atol=1e-5)
@@ -96,7 +96,7 @@ def test_attention_is_the_textbook_formula_under_any_layout(data: st.DataObject)
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
     query = torch.randn(2, time, 4, 8, generator=generator)
     key, value = (torch.randn(2, time, kv_heads, 8, generator=generator) for _ in "kv")
-    mixed = attend(query, key, value, attention_layout(ids, causal=causal, dtype=query.dtype))
+    mixed = attend(query, key, value, attention_layout(boundaries_of(ids), 2, causal=causal, dtype=query.dtype))
     for batch in range(2):
         for head in range(4):
             source = head // (4 // kv_heads)
@@ -118,7 +118,7 @@ def test_positions_restart_with_every_document(rows: list[list[int]]) -> None:
         for i, document in enumerate(row):
             count.append(count[-1] + 1 if i and row[i - 1] == document else 0)
         expected.append(count)
-    assert restarting_positions(ids, ids).tolist() == expected
+    assert restarting_positions(ids, boundaries_of(ids)).tolist() == expected
 
 
 def test_initial_weights_have_the_documented_scale_and_depend_on_the_seed_only() -> None:

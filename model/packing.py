@@ -1,0 +1,276 @@
+"""Sequences out of a stream: cut at every T tokens, packed document by document, or one document a row.
+
+- `cut`: sequence i is the tokens [i·T, i·T + T + 1) of the stream, whatever documents they belong to; neighbours share
+  one token, and every token but the first is a target once. A tail too short for a sequence is left out.
+- `pack`: documents that fit into a sequence are never cut; sequences are filled by best fit, longest documents first
+  (Ding et al. 2024, arXiv 2404.10830). Longer documents are split.
+- `single`: as `pack`, with one document, or piece of one, in a row.
+
+A document is modelled as p(text, end | end): its first token is predicted from the end token. Without end tokens there
+is nothing to predict it from, and it is no target. Pieces of a split document may overlap: the tokens of the overlap
+are read again as context and are not targets again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from model.shards import Integers, TokenShardError, TokenStream
+
+IGNORED = -100
+"""The target that `torch.nn.functional.cross_entropy` leaves out."""
+
+Packing = Literal["cut", "pack", "single"]
+
+
+class Rows(NamedTuple):
+    """Sequences in memory.
+
+    `tokens` and `targets`: int64 (rows, T); `boundaries`: int32, where documents begin in the flattened tokens, and
+    their number last (rows·T), or None where documents are not told apart.
+    """
+
+    tokens: Integers
+    targets: Integers
+    boundaries: npt.NDArray[np.int32] | None
+
+
+class CutSequences:
+    """The stream cut at every `length` tokens.
+
+    Parameters
+    ----------
+    tell_documents
+        Whether rows say where documents begin. With end tokens a document begins at the end token before it.
+    end_once
+        The end token stands nowhere but at the end of documents, so that it alone tells where they begin.
+    """
+
+    padding_share = 0.0
+
+    def __init__(self, stream: TokenStream, length: int, *, tell_documents: bool, end_once: bool = False) -> None:
+        self.stream, self.length = stream, length
+        self.tell_documents, self.end_once = tell_documents, end_once and stream.end_id is not None
+        self.count = max(0, len(stream) - 1) // length
+
+    def read(self, sequences: Integers) -> Rows:
+        """The rows of sequences, in their order."""
+        begins = sequences * self.length
+        rows = self.stream.read_rows(begins, self.length + 1)
+        wide = rows.astype(np.int64)
+        tokens, targets = wide[:, :-1], wide[:, 1:]
+        if not self.tell_documents:
+            return Rows(tokens, targets, None)
+        if self.end_once:
+            starts = rows[:, :-1] == self.stream.end_id
+        else:
+            first = np.zeros((len(rows), self.length), bool)  # where the target is the first token of a document
+            for row, begin in enumerate(begins.tolist()):
+                first[row, self.stream.document_starts(begin, begin + self.length + 1) - begin - 1] = True
+            if self.stream.end_id is not None:
+                self._check_ends(tokens[first], begins)
+                starts = first
+            else:
+                targets = np.where(first, IGNORED, targets)
+                starts = np.zeros_like(first)
+                starts[:, 1:] = first[:, :-1]
+        starts[:, 0] = True
+        return Rows(tokens, targets, _boundaries(starts))
+
+    def span(self, sequence: int) -> list[tuple[int, int]]:
+        """The tokens of the stream that a sequence shows, as [start, stop) ranges."""
+        return [(sequence * self.length, (sequence + 1) * self.length + 1)]
+
+    def sequences_of(self, start: int, stop: int) -> Iterable[int]:
+        """The sequences that show one of the tokens [start, stop), the token that neighbours share included."""
+        first, last = max(0, -(-start // self.length) - 1), min((stop - 1) // self.length, self.count - 1)
+        return range(first, last + 1)
+
+    def _check_ends(self, ends: Integers, begins: Integers) -> None:
+        if (ends == self.stream.end_id).all():
+            return
+        for begin in begins.tolist():
+            for start in self.stream.document_starts(begin, begin + self.length + 1).tolist():
+                if (token := int(self.stream.read(start - 1, start)[0])) != self.stream.end_id:
+                    document = self.stream.documents_in(start - 1, start)[0]
+                    raise self.stream.shard_at(start - 1).error(
+                        f"ends document {document} with token {token}, but tokens.end_id is {self.stream.end_id}"
+                    )
+
+
+class PackedSequences:
+    """Documents packed into sequences of `length` tokens, or one a row.
+
+    Holds some 40 bytes a document in memory, and reads the lengths of all documents when it is made.
+
+    Parameters
+    ----------
+    overlap
+        Tokens of a split document that the next piece reads again as context.
+    single
+        One document, or piece of one, a row.
+    """
+
+    def __init__(self, stream: TokenStream, length: int, *, overlap: int = 0, single: bool = False) -> None:
+        if not 0 <= overlap < length:
+            raise ValueError(f"an overlap of {overlap} tokens must be below the sequence length {length}")
+        self.stream, self.length = stream, length
+        self.starts, self.sizes, self.context, self.firsts = _pieces_of(stream, length, overlap)
+        rows = np.arange(len(self.sizes)) if single else best_fit(self.sizes, length)
+        self.count = int(rows.max(initial=-1)) + 1
+        self.rows = rows
+        # Pieces of one row stand in the order of the stream.
+        self.pieces = np.argsort(rows, kind="stable")
+        self.bounds = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=self.count))))
+        self.padding_share = 1.0 - float(self.sizes.sum()) / (self.count * length) if self.count else 0.0
+
+    def read(self, sequences: Integers) -> Rows:
+        """The rows of sequences, in their order; padding is a document of its own whose targets are ignored."""
+        stream, end_id = self.stream, self.stream.end_id
+        tokens = np.full((len(sequences), self.length), end_id or 0, np.int64)
+        targets = np.full((len(sequences), self.length), IGNORED, np.int64)
+        begins: list[int] = []
+        for row, sequence in enumerate(sequences.tolist()):
+            place = 0
+            for piece in self.pieces[self.bounds[sequence] : self.bounds[sequence + 1]].tolist():
+                start, size, context = int(self.starts[piece]), int(self.sizes[piece]), int(self.context[piece])
+                # Without a token before it (the first of all) or across a document's beginning, the end token stands.
+                before = 0 if self.firsts[piece] and end_id is not None else 1
+                read = stream.read(start - before, start + size)
+                tokens[row, place + 1 - before : place + size] = read[:-1]
+                if end_id is not None and not before:
+                    tokens[row, place] = end_id
+                targets[row, place + context : place + size] = read[before + context :]
+                begins.append(row * self.length + place)
+                place += size
+            if place < self.length:
+                begins.append(row * self.length + place)
+        boundaries = np.array([*begins, tokens.size], np.int32)
+        return Rows(tokens, targets, boundaries)
+
+    def span(self, sequence: int) -> list[tuple[int, int]]:
+        """The tokens of the stream that a sequence shows, as [start, stop) ranges."""
+        pieces = self.pieces[self.bounds[sequence] : self.bounds[sequence + 1]]
+        before = np.where(self.firsts[pieces], self.stream.end_id is None, 1)
+        begins, ends = self.starts[pieces] - before, (self.starts + self.sizes)[pieces]
+        return list(zip(begins.tolist(), ends.tolist(), strict=True))
+
+    def sequences_of(self, start: int, stop: int) -> Iterable[int]:
+        """The sequences that show one of the tokens [start, stop)."""
+        first = int(np.searchsorted(self.starts + self.sizes, start, side="right"))
+        last = int(np.searchsorted(self.starts, stop, side="left"))
+        return sorted(set(self.rows[first:last].tolist()))
+
+
+def sequences_of(
+    stream: TokenStream, length: int, packing: Packing, *, overlap: int, tell_documents: bool, end_once: bool
+) -> CutSequences | PackedSequences:
+    """The sequences of a stream under a packing policy.
+
+    Raises
+    ------
+    TokenShardError
+        If there is not one.
+    """
+    found: CutSequences | PackedSequences
+    if packing == "cut":
+        found = CutSequences(stream, length, tell_documents=tell_documents, end_once=end_once)
+    else:
+        found = PackedSequences(stream, length, overlap=overlap, single=packing == "single")
+    if not found.count:
+        raise TokenShardError(
+            f"{len(stream.shards)} token shards ({stream.shards[0].path} …) hold {len(stream)} tokens, too few "
+            f"for one sequence of training.sequence_length + 1 = {length + 1}"
+        )
+    return found
+
+
+def _boundaries(starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    found = np.flatnonzero(starts)
+    return np.append(found, starts.size).astype(np.int32)
+
+
+def _pieces_of(
+    stream: TokenStream, length: int, overlap: int
+) -> tuple[Integers, Integers, Integers, npt.NDArray[np.bool_]]:
+    """The pieces of all documents in the order of the stream.
+
+    Returns
+    -------
+    starts, sizes, context, firsts
+        A piece predicts the tokens [start, start + size) of the stream; its first `context` tokens were predicted by
+        the piece before; `firsts`: it begins a document.
+    """
+    skip = 0 if stream.end_id is not None else 1  # the first token is no target without an end token before it
+    begins, sizes = [], []
+    for base, shard in zip(stream.starts.tolist(), stream.shards, strict=False):
+        begins.append(shard.offsets[:-1] + base + skip)
+        sizes.append(np.diff(shard.offsets) - skip)
+    start, size = np.concatenate(begins), np.concatenate(sizes)
+    start, size = start[size > 0], size[size > 0]
+    step = length - overlap
+    number = np.where(size <= length, 1, -(-(size - overlap) // step))  # pieces of a document
+    owner = np.repeat(np.arange(len(size)), number)
+    place = np.arange(len(owner)) - np.repeat(np.cumsum(number) - number, number)
+    return (
+        start[owner] + place * step,
+        np.minimum(length, size[owner] - place * step),
+        np.where(place > 0, overlap, 0),
+        place == 0,
+    )
+
+
+def best_fit(sizes: npt.ArrayLike, length: int) -> Integers:
+    """The bin of every item when items go, longest first, where the least room is left after them.
+
+    Items of one size are placed together, so the work grows with the number of distinct sizes, not of items.
+
+    Parameters
+    ----------
+    sizes
+        From 1 to `length`.
+
+    Returns
+    -------
+    int64, the number of the bin of every item; bins are numbered from 0 in the order in which they are opened, and
+    none holds more than `length`.
+    """
+    sizes = np.asarray(sizes, np.int64)
+    bins = np.empty(len(sizes), np.int64)
+    order = np.argsort(-sizes, kind="stable")
+    values, firsts = np.unique(-sizes[order], return_index=True)  # ascending: the longest first
+    rooms: dict[int, list[Integers]] = {}  # free room -> bins that have it
+    free = 0  # bit r: a bin has room r
+    opened = 0
+    for size, items in zip((-values).tolist(), np.split(order, firsts[1:]), strict=False):
+        while len(items):
+            if fitting := free >> size:
+                room = size + (fitting & -fitting).bit_length() - 1
+                found = np.concatenate(rooms.pop(room))
+                free &= ~(1 << room)
+            else:
+                room = length
+                found = np.arange(opened, opened + -(-len(items) // (length // size)))
+                opened += len(found)
+            # A bin that took one item is the best fit for the next, as long as there is room for it.
+            each = room // size
+            full, rest = divmod(len(items), each)
+            used = min(len(found), full)
+            filled = np.repeat(found[:used], each)
+            bins[items[: len(filled)]] = filled
+            items = items[len(filled) :]
+            groups = [(found[:used], room - each * size)]
+            if len(items) and used < len(found):
+                bins[items] = found[used]
+                groups.append((found[used : used + 1], room - rest * size))
+                used, items = used + 1, items[:0]
+            groups.append((found[used:], room))
+            for some, left in groups:
+                if len(some) and left:
+                    rooms.setdefault(left, []).append(some)
+                    free |= 1 << left
+    return bins

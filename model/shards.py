@@ -1,0 +1,250 @@
+"""Token shards, and many of them as one stream of tokens; mapped into memory, opened when first read."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Integers = npt.NDArray[np.int64]
+Tokens = npt.NDArray[np.unsignedinteger]
+
+
+class TokenShardError(ValueError):
+    """A token shard that is missing, damaged or does not fit the job; the message names it."""
+
+
+class TokenShard:
+    """One Arrow IPC file of tokenised documents: one record batch of `id` and `tokens`, mapped without a copy.
+
+    Attributes
+    ----------
+    length
+        Tokens in it.
+    offsets
+        int64 (documents + 1,): document d is `tokens[offsets[d]:offsets[d + 1]]`.
+    tokens
+        uint16 or uint32, a view of the file.
+    ids
+        uint8 (documents, 16), a view of the file.
+
+    Parameters
+    ----------
+    length
+        Tokens it should hold, where that is known: the file is then opened when it is first read, and checked.
+
+    Raises
+    ------
+    TokenShardError
+        naming the file, if it is missing, damaged, not of the schema of token shards, or of another length; at once
+        without `length`, else when it is opened.
+    """
+
+    def __init__(self, path: str | Path, length: int | None = None) -> None:
+        self.path = str(path)
+        self.length = len(self.tokens) if length is None else length
+
+    @cached_property
+    def _columns(self) -> tuple[pa.Array, pa.Array]:
+        try:
+            with pa.memory_map(self.path) as source, pa.ipc.open_file(source) as reader:
+                if reader.num_record_batches != 1:
+                    raise self.error(f"holds {reader.num_record_batches} record batches instead of one")
+                batch = reader.get_batch(0)
+        except FileNotFoundError:
+            raise self.error("does not exist; run the tokenize stage again") from None
+        except (pa.ArrowInvalid, OSError) as reason:
+            raise self.error(f"is damaged ({reason}); remove it and run the tokenize stage again") from reason
+        for name, what, fits in (
+            ("id", "16 bytes", lambda kind: kind == pa.binary(16)),
+            ("tokens", "large_list of uint16 or uint32", _is_token_list),
+        ):
+            if name not in batch.schema.names or not fits(batch.schema.field(name).type):
+                raise self.error(f"needs a column {name!r} of {what}; its schema is {batch.schema}")
+            if batch.column(name).null_count:
+                raise self.error(f"has nulls in column {name!r}")
+        return batch.column("id"), batch.column("tokens")
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        column = self._columns[1]
+        found: Tokens = column.flatten().to_numpy(zero_copy_only=True)
+        bounds = column.offsets
+        if len(bounds) and bounds[-1].as_py() - bounds[0].as_py() != len(found):
+            raise self.error("is damaged (its offsets do not fit its tokens); run the tokenize stage again")
+        length = getattr(self, "length", len(found))
+        if len(found) != length:
+            raise self.error(f"holds {len(found)} tokens where {length} were written; run the tokenize stage again")
+        return found
+
+    @cached_property
+    def offsets(self) -> Integers:
+        column = self._columns[1]
+        found: Integers = column.offsets.to_numpy(zero_copy_only=True) - column.offsets[0].as_py()
+        if (np.diff(found) < 0).any() or found[-1] != len(self.tokens):
+            raise self.error("is damaged (its offsets do not fit its tokens); run the tokenize stage again")
+        return found
+
+    @cached_property
+    def ids(self) -> npt.NDArray[np.uint8]:
+        column = self._columns[0]
+        raw = np.frombuffer(column.buffers()[1] or b"", np.uint8)[column.offset * 16 :][: len(column) * 16]
+        return raw.reshape(len(column), 16)
+
+    def check(self) -> None:
+        """Open the file and check what can be checked without reading its tokens; raises `TokenShardError`."""
+        _ = self.tokens
+
+    def error(self, message: str) -> TokenShardError:
+        """An error that names this shard."""
+        return TokenShardError(f"token shard {self.path} {message}")
+
+
+def _is_token_list(kind: pa.DataType) -> bool:
+    return pa.types.is_large_list(kind) and kind.value_type in (pa.uint16(), pa.uint32())
+
+
+class TokenStream:
+    """All documents of many shards as one run of tokens with global offsets.
+
+    Parameters
+    ----------
+    paths
+        The shards, in the order of the manifest.
+    vocabulary_size
+        Tokens at or above it are an error that names the shard, raised when they are read.
+    end_id
+        The token every document ends with; None if none was written.
+    lengths
+        Tokens of every shard, where they are known: no shard is then opened before it is read.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        vocabulary_size: int,
+        end_id: int | None = None,
+        lengths: Sequence[int | None] | None = None,
+    ) -> None:
+        if not paths:
+            raise TokenShardError("no token shards were given; run the tokenize stage first")
+        if end_id is not None and not 0 <= end_id < vocabulary_size:
+            raise ValueError(f"tokens.end_id = {end_id} is not below the vocabulary size {vocabulary_size}")
+        if lengths is not None and len(lengths) != len(paths):
+            raise ValueError(f"{len(lengths)} lengths were given for {len(paths)} token shards")
+        self.vocabulary_size = vocabulary_size
+        self.end_id = end_id
+        self.dtype = np.dtype(np.uint16 if vocabulary_size <= 1 << 16 else np.uint32)
+        known = lengths if lengths is not None else [None] * len(paths)
+        self.shards = [TokenShard(path, length) for path, length in zip(paths, known, strict=True)]
+        self.sizes: Integers = np.array([shard.length for shard in self.shards], np.int64)
+        self.starts: Integers = np.concatenate(([0], np.cumsum(self.sizes)))
+
+    def __len__(self) -> int:
+        """Tokens."""
+        return int(self.starts[-1])
+
+    @property
+    def documents(self) -> int:
+        """Documents of all shards; opens them."""
+        return sum(len(shard.ids) for shard in self.shards)
+
+    def read_rows(self, begins: npt.ArrayLike, length: int) -> Tokens:
+        """The tokens [b, b + length) for every b of `begins`, in the type of the vocabulary: (len(begins), length).
+
+        Raises
+        ------
+        TokenShardError
+            If a token is not of the vocabulary.
+        """
+        begins = np.asarray(begins, np.int64)
+        rows = np.empty((len(begins), length), self.dtype)
+        numbers = self.starts.searchsorted(begins, side="right") - 1
+        inside = begins - self.starts[numbers]
+        whole = inside + length <= self.sizes[numbers]
+        shards, dtype = self.shards, self.dtype
+        places = zip(numbers.tolist(), inside.tolist(), whole.tolist(), strict=True)
+        for row, (number, low, is_whole) in enumerate(places):
+            if is_whole and (tokens := shards[number].tokens).dtype == dtype:
+                rows[row] = tokens[low : low + length]
+            else:
+                rows[row] = self.read(int(begins[row]), int(begins[row]) + length)
+        if self.vocabulary_size < 1 << (8 * dtype.itemsize) and rows.max(initial=0) >= self.vocabulary_size:
+            for begin in begins.tolist():
+                self.read(begin, begin + length)
+        return rows
+
+    def read(self, start: int, stop: int) -> Integers:
+        """The tokens [start, stop) as int64.
+
+        Raises
+        ------
+        TokenShardError
+            If a token is not of the vocabulary.
+        """
+        pieces = []
+        for number, low, high in self._pieces(start, stop):
+            piece = self.shards[number].tokens[low:high].astype(np.int64)
+            if piece.max(initial=0) >= self.vocabulary_size:
+                raise self.shards[number].error(
+                    f"holds token {piece.max()} but the vocabulary has {self.vocabulary_size}; "
+                    "it was made with another tokeniser"
+                )
+            pieces.append(piece)
+        return np.concatenate(pieces) if len(pieces) != 1 else pieces[0]
+
+    def document_starts(self, start: int, stop: int) -> Integers:
+        """Global offsets in (start, stop) at which a document begins; sorted, each once."""
+        found = []
+        for number, low, high in self._pieces(start, stop):
+            offsets, base = self.shards[number].offsets, int(self.starts[number])
+            inside = offsets[offsets.searchsorted(low) : offsets.searchsorted(high)]
+            found.append(inside + base)
+        starts = np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+        return starts[starts > start]
+
+    def documents_in(self, start: int, stop: int) -> list[str]:
+        """Ids (32 hex digits) of the documents with a token in [start, stop), in order."""
+        ids = []
+        for number, low, high in self._pieces(start, stop):
+            shard = self.shards[number]
+            first = int(np.searchsorted(shard.offsets, low, side="right")) - 1
+            last = int(np.searchsorted(shard.offsets, high, side="left"))
+            filled = np.flatnonzero(np.diff(shard.offsets[first : last + 1])) + first
+            ids += [shard.ids[row].tobytes().hex() for row in filled]
+        return ids
+
+    def spans_of(self, document_id: str, shards: Container[str] | None = None) -> list[tuple[int, int]]:
+        """Where a document (32 hex digits) stands: global [start, stop), once for every time it occurs.
+
+        `shards`: paths of the only ones to look into; all by default.
+        """
+        wanted = np.frombuffer(bytes.fromhex(document_id), np.uint8)
+        spans = []
+        for base, shard in zip(self.starts.tolist(), self.shards, strict=False):
+            if shards is not None and shard.path not in shards:
+                continue
+            for row in np.flatnonzero((shard.ids == wanted).all(axis=1)):
+                spans.append((base + int(shard.offsets[row]), base + int(shard.offsets[row + 1])))
+        return spans
+
+    def shard_at(self, offset: int) -> TokenShard:
+        """The shard that holds the token at a global offset."""
+        return self.shards[int(self.starts.searchsorted(offset, side="right")) - 1]
+
+    def _pieces(self, start: int, stop: int) -> list[tuple[int, int, int]]:
+        """(shard number, first, last + 1 token within it) of the shards that [start, stop) touches."""
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"tokens [{start}, {stop}) lie outside the stream of {len(self)} tokens")
+        first = int(np.searchsorted(self.starts, start, side="right")) - 1
+        last = int(np.searchsorted(self.starts, stop, side="left"))
+        pieces = []
+        for number in range(first, last):
+            base, end = int(self.starts[number]), int(self.starts[number + 1])
+            if base < end:
+                pieces.append((number, max(start, base) - base, min(stop, end) - base))
+        return pieces
