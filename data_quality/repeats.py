@@ -105,22 +105,37 @@ def _grown(call: Callable[[int], tuple[int, Any]], room: int) -> Any:
         room = needed
 
 
-def _passages(texts: pa.LargeStringArray, kind: int, shortest: int, config: RepeatsConfig, places: bool) -> Any:
-    """(hashes, documents, places) of all lines or paragraphs."""
+def _all_passages(texts: pa.LargeStringArray, kind: int, shortest: int, config: RepeatsConfig) -> Any:
+    """(hashes, documents) of all lines or paragraphs."""
     data, offsets = text_buffers(texts)
 
     def call(room: int) -> tuple[int, Any]:
         hashes, documents = np.empty(room, np.uint64), np.empty(room, np.int64)
-        at = np.empty((room if places else 0, 4), np.int64)
-        number = kernels.hash_passages(data, offsets, kind, shortest, _seed(config), hashes, documents, at)
-        return number, (hashes[:number], documents[:number], at[:number])
+        number = kernels.hash_passages(data, offsets, kind, shortest, _seed(config), hashes, documents)
+        return number, (hashes[:number], documents[:number])
 
     return _grown(call, max(1024, data.size // 40))
 
 
+def _passages(texts: pa.LargeStringArray, kind: int, wanted: Hashes, config: RepeatsConfig) -> Any:
+    """(rows of `wanted`, documents, places) of the lines or paragraphs whose hash is wanted."""
+    data, offsets = text_buffers(texts)
+    shortest = dict(_passage_kinds(config))[kind]
+    bits, table = _table(wanted)
+
+    def call(room: int) -> tuple[int, Any]:
+        rows, documents, places = np.empty(room, np.int64), np.empty(room, np.int64), np.empty((room, 4), np.int64)
+        number = kernels.find_passages(
+            data, offsets, kind, shortest, _seed(config), wanted, bits, table, rows, documents, places
+        )
+        return number, (rows[:number], documents[:number], places[:number])
+
+    return _grown(call, max(1024, data.size // 100))
+
+
 def count_fragments(texts: pa.LargeStringArray, config: RepeatsConfig) -> pa.Table:
     """FRAGMENTS of the texts of one part: the first step."""
-    found = [_passages(texts, kind, shortest, config, False)[:2] for kind, shortest in _passage_kinds(config)]
+    found = [_all_passages(texts, kind, shortest, config) for kind, shortest in _passage_kinds(config)]
     if config.substring_words:
         data, offsets = text_buffers(texts)
 
@@ -135,7 +150,7 @@ def count_fragments(texts: pa.LargeStringArray, config: RepeatsConfig) -> pa.Tab
         found.append(_grown(call, max(1024, data.size // 40)))
     hashes = np.concatenate([hashes for hashes, _ in found])
     documents = np.concatenate([documents for _, documents in found])
-    order = np.lexsort((documents, hashes))
+    order = np.argsort(hashes, kind="stable")  # documents of one kind, and so of one hash, are in order
     values, _, counts = _by_hash(hashes[order], documents[order])
     return pa.table([pa.array(values), pa.array(counts)], schema=FRAGMENTS)
 
@@ -235,10 +250,9 @@ def find_places(
     rank = np.empty(order.size, np.int64)
     rank[order] = np.arange(order.size)
     tables, pieces, spans = [], [], np.zeros((0, 2), np.int64)
-    for kind, shortest in _passage_kinds(config):
-        hashes, documents, places = _passages(texts, kind, shortest, config, True)
-        mine = np.flatnonzero(np.isin(hashes, candidates))
-        hashes, documents, places = hashes[mine], documents[mine], places[mine]
+    for kind, _ in _passage_kinds(config):
+        rows, documents, places = _passages(texts, kind, candidates, config)
+        hashes = candidates[rows]
         by_hash = np.lexsort((rank[documents], hashes))
         values, starts, counts = _by_hash(hashes[by_hash], documents[by_hash])
         chosen = by_hash[starts]
@@ -309,14 +323,11 @@ def mark_lines(
     compared
         The text of every row of `repeated`: what `part` and `text` point at.
     """
-    shortest = dict(_passage_kinds(config))[kind]
     data, offsets = text_buffers(texts)
     other, other_offsets = text_buffers(compared)
-    hashes, documents, places = _passages(texts, kind, shortest, config, True)
     known = repeated.column("hash").to_numpy()
-    hit = np.flatnonzero(np.isin(hashes, known))
-    rows, documents, places = np.searchsorted(known, hashes[hit]), documents[hit], places[hit]
-    same = np.empty(hit.size, np.bool_)
+    rows, documents, places = _passages(texts, kind, known, config)
+    same = np.empty(rows.size, np.bool_)
     kernels.same_bytes(
         data, places[:, 0], places[:, 1], other, other_offsets[rows], other_offsets[rows + 1], same
     )  # fmt: skip

@@ -25,6 +25,35 @@ _ONE, _TWO, _SHIFT, _BITS = np.uint64(1), np.uint64(2), np.uint64(32), np.uint64
 _LAST_CODE_POINT = np.int64(0x10FFFF)
 
 
+@njit(cache=True, nogil=True)
+def fill_table(hashes: Array, bits: Array, table: Array) -> None:
+    """Enters different hashes into an open-addressed table (int64, a power of two, filled with -1).
+
+    `bits` (uint64, a power of two of words) is a filter that stays in the processor's cache: most look-ups end there.
+    """
+    mask = table.size - 1
+    for i in range(hashes.size):
+        bits[(hashes[i] >> _SHIFT) & np.uint64(bits.size - 1)] |= _ONE << ((hashes[i] >> _TWO) & _BITS)
+        slot = np.int64(hashes[i] >> _TWO) & mask
+        while table[slot] >= 0:
+            slot = (slot + 1) & mask
+        table[slot] = i
+
+
+@njit(cache=True, nogil=True)
+def look_up(wanted: Any, hashes: Array, bits: Array, table: Array) -> Any:
+    """Where `wanted` stands in `hashes`, -1 if it does not."""
+    if not (bits[(wanted >> _SHIFT) & np.uint64(bits.size - 1)] >> ((wanted >> _TWO) & _BITS)) & _ONE:
+        return -1
+    mask = table.size - 1
+    slot = np.int64(wanted >> _TWO) & mask
+    while table[slot] >= 0:
+        if hashes[table[slot]] == wanted:
+            return table[slot]
+        slot = (slot + 1) & mask
+    return -1
+
+
 # ------------------------------------------------------------------------------------------- lines and paragraphs
 
 
@@ -76,21 +105,52 @@ def _passage(data: Array, position: int, limit: int, kind: int) -> tuple[int, in
 
 @njit(cache=True, nogil=True)
 def _hash_bytes(data: Array, start: int, end: int, seed: Any, kind: int) -> Any:
-    state = seed
-    for i in range(start, end):
+    state = seed ^ np.uint64(end - start)
+    i = start
+    while i + 8 <= end:
+        word = np.uint64(data[i])
+        for k in range(1, 8):
+            word |= np.uint64(data[i + k]) << np.uint64(8 * k)
+        state = (state ^ word) * _BYTE
+        state ^= state >> _SHIFT
+        i += 8
+    while i < end:
         state = (state ^ np.uint64(data[i])) * _BYTE
-    return (mix64(state ^ np.uint64(end - start)) & ~_KIND) | np.uint64(kind)
+        i += 1
+    return (mix64(state) & ~_KIND) | np.uint64(kind)
 
 
 @njit(cache=True, nogil=True)
 def hash_passages(
-    data: Array, offsets: Array, kind: int, shortest: int, seed: Any, hashes: Array, documents: Array, places: Array
+    data: Array, offsets: Array, kind: int, shortest: int, seed: Any, hashes: Array, documents: Array
 ) -> int:
     """All lines (or paragraphs, by `kind`) of at least `shortest` bytes; returns how many there are.
 
-    Written: `hashes` (uint64), `documents` (int64, the number of the text) and, if it has room, `places`
-    (int64[.., 4]): start and end in `data` without white space around, then of what would be cut. With too little
-    room nothing is written behind it; the caller comes again.
+    Written: `hashes` (uint64) and `documents` (int64, the number of the text). With too little room nothing is written
+    behind it; the caller comes again.
+    """
+    number = 0
+    for d in range(offsets.size - 1):
+        position, limit = offsets[d], offsets[d + 1]
+        while position < limit:
+            start, end, position = _passage(data, position, limit, kind)
+            if end - start >= shortest:
+                if number < hashes.size:
+                    hashes[number] = _hash_bytes(data, start, end, seed, kind)
+                    documents[number] = d
+                number += 1
+    return number
+
+
+@njit(cache=True, nogil=True)
+def find_passages(
+    data: Array, offsets: Array, kind: int, shortest: int, seed: Any, hashes: Array, bits: Array, table: Array,
+    rows: Array, documents: Array, places: Array,
+) -> int:  # fmt: skip
+    """The lines (or paragraphs) whose hash is among `hashes`; returns how many there are.
+
+    Written as by `hash_passages`: `rows` of `hashes`, `documents`, and `places` (int64[.., 4]): start and end in `data`
+    without white space around, then of what would be cut.
     """
     number = 0
     for d in range(offsets.size - 1):
@@ -98,13 +158,13 @@ def hash_passages(
         while position < limit:
             start, end, following = _passage(data, position, limit, kind)
             if end - start >= shortest:
-                if number < hashes.size:
-                    hashes[number] = _hash_bytes(data, start, end, seed, kind)
-                    documents[number] = d
-                    if places.shape[0]:
+                row = look_up(_hash_bytes(data, start, end, seed, kind), hashes, bits, table)
+                if row >= 0:
+                    if number < rows.size:
+                        rows[number], documents[number] = row, d
                         places[number, 0], places[number, 1] = start, end
                         places[number, 2], places[number, 3] = position, following
-                number += 1
+                    number += 1
             position = following
     return number
 
@@ -280,35 +340,6 @@ def hash_seeds(
                     hashes[number], documents[number] = minima[i], d
                 number += 1
     return number
-
-
-@njit(cache=True, nogil=True)
-def fill_table(hashes: Array, bits: Array, table: Array) -> None:
-    """Enters different hashes into an open-addressed table (int64, a power of two, filled with -1).
-
-    `bits` (uint64, a power of two of words) is a filter that stays in the processor's cache: most look-ups end there.
-    """
-    mask = table.size - 1
-    for i in range(hashes.size):
-        bits[(hashes[i] >> _SHIFT) & np.uint64(bits.size - 1)] |= _ONE << ((hashes[i] >> _TWO) & _BITS)
-        slot = np.int64(hashes[i] >> _TWO) & mask
-        while table[slot] >= 0:
-            slot = (slot + 1) & mask
-        table[slot] = i
-
-
-@njit(cache=True, nogil=True)
-def look_up(wanted: Any, hashes: Array, bits: Array, table: Array) -> Any:
-    """Where `wanted` stands in `hashes`, -1 if it does not."""
-    if not (bits[(wanted >> _SHIFT) & np.uint64(bits.size - 1)] >> ((wanted >> _TWO) & _BITS)) & _ONE:
-        return -1
-    mask = table.size - 1
-    slot = np.int64(wanted >> _TWO) & mask
-    while table[slot] >= 0:
-        if hashes[table[slot]] == wanted:
-            return table[slot]
-        slot = (slot + 1) & mask
-    return -1
 
 
 @njit(cache=True, nogil=True)

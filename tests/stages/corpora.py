@@ -1,4 +1,4 @@
-"""Small corpora as complete outputs of ingest and deduplicate, for stages that read them."""
+"""Small corpora as complete outputs of ingest, deduplicate and select, for stages that read them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Parts = dict[str, list[str]]
 
 
 def inputs(store: Store, parts: Parts, dropped: frozenset[str] = frozenset()) -> dict[str, Output]:
-    """Complete outputs of ingest and deduplicate that hold these documents."""
+    """Complete outputs that hold these documents; those that are kept are selected for training, once."""
     made: dict[str, Output] = {}
     name = hash_of({"parts": parts, "dropped": sorted(dropped)})[:16]
-    for stage in ("ingest", "deduplicate"):
+    for stage in ("ingest", "deduplicate", "select"):
         writer = PartWriter(store, output_folder(stage, name), "all")
         for stem, texts in parts.items():
             ids = pa.array([document_id(text) for text in texts], DOCUMENTS.field("id").type)
@@ -29,6 +29,7 @@ def inputs(store: Store, parts: Parts, dropped: frozenset[str] = frozenset()) ->
             columns |= {"uri": ["u"] * len(texts), "record": list(range(len(texts)))}
             reasons = [["near-duplicate"] if text in dropped else [] for text in texts]
             decisions = {"id": ids, "hits": reasons, "dropped_by": [hits[0] if hits else None for hits in reasons]}
+            decisions |= {"split": [None if hits else "train" for hits in reasons], "repeats": [1] * len(texts)}
             schema, values = (DOCUMENTS, columns) if stage == "ingest" else (DECISIONS, decisions)
             arrays = [pa.array(values.get(field.name, [None] * len(texts)), field.type) for field in schema]
             kind = "documents" if stage == "ingest" else "decisions"

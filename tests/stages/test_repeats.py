@@ -11,14 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from corpus.config import IngestConfig, SourceConfig
+from corpus.config import CutsConfig, ExportConfig, IngestConfig, SourceConfig
 from corpus.cuts import apply_cuts
 from corpus.documents import document_id
 from data_quality.repeats_config import RepeatsConfig
 from stages import repeats
 from stages.base import Resources, StageError
-from stages.config import RunConfig
-from stages.graph import make_stages
+from stages.config import QualityStageConfig, RunConfig
+from stages.graph import make_stage, make_stages
 from stages.pool import WorkerPool
 from stages.repeats import Repeats
 from stages.runner import PlainBatches, StageResult, run_stage
@@ -119,6 +119,27 @@ def test_documents_that_were_dropped_are_neither_counted_nor_cut(local_store: St
     output = run(local_store, pool, {"web-0": texts}, dropped=frozenset(texts[:1])).output
     assert output.counts["read"] == 3
     assert not any(cuts(output).values())
+
+
+def test_text_leaves_the_house_without_the_cuts_of_quality_and_repeats(local_store: Store, pool: WorkerPool) -> None:
+    boilerplate = f"{BOILERPLATE}\nPlease read our privacy policy.\n"
+    parts = {"web-0": [*(f"{boilerplate}body number {number}" for number in range(3)), boilerplate]}
+    read = inputs(local_store, parts)
+    config = RunConfig(
+        ingest=IngestConfig(sources=(SourceConfig(name="web", kind="jsonl", path="in"),)),
+        quality=QualityStageConfig(cuts=CutsConfig(producers=("policy-lines",))),
+        repeats=replace(CONFIG, substring_words=None),
+        export_corpus=ExportConfig(jsonl=False),
+    )
+    for name in ("quality", "repeats", "export-corpus"):
+        stage = make_stage(name, config)
+        assert stage is not None
+        needs = {need: read[need] for need in stage.needs}
+        read[name] = run_stage(stage, local_store, needs, Resources(), PlainBatches(pool, 0), Silent()).output
+    exported = read["export-corpus"]
+    assert exported.counts == {"read": 4, "kept": 3, "dropped": {"empty after cuts": 1}, "quarantined": {}}
+    texts = exported.read("parquet/train-web-0", ["text"]).column("text").to_pylist()
+    assert texts == [f"body number {number}" for number in range(3)]
 
 
 def test_growth_does_again_only_parts_in_which_the_repeats_change(local_store: Store, pool: WorkerPool) -> None:
