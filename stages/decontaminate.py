@@ -41,10 +41,12 @@ class Decontaminate(Stage[DecontaminateStageConfig]):
     def parameters(self) -> Any:
         if self._inventory is None:
             from corpus.config import IngestConfig
-            from corpus.inventory import Inventory, take_inventory
+            from corpus.inventory import Inventory
+            from stages.ingest import list_inputs
 
             sets = tuple(source for _, source in self._sets())
-            self._inventory = take_inventory(IngestConfig(sources=sets)) if sets else Inventory(())
+            settings = "decontaminate.eval_sets and finetune.data" if self.finetune else "decontaminate.eval_sets"
+            self._inventory = list_inputs(IngestConfig(sources=sets), settings) if sets else Inventory(())
         files = len(self._inventory.files)
         return {
             **canonical(self.config, self.name),

@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from corpus.config import CutsConfig, ExportConfig, IngestConfig, SourceConfig
+from corpus.config import ExportConfig, IngestConfig, SourceConfig
 from corpus.cuts import apply_cuts
 from corpus.documents import document_id
+from data_quality.quality_config import CutsConfig
 from data_quality.repeats_config import RepeatsConfig
 from stages import repeats
 from stages.base import Resources, StageError
