@@ -21,6 +21,7 @@ StageName = Literal[
     "decontaminate",
     "filter",
     "deduplicate",
+    "repeats",
     "select",
     "export-corpus",
     "tokenizer",
