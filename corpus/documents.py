@@ -59,7 +59,7 @@ def read_unit(
     chosen = [source for source in config.sources if source.name == unit.source]
     if not chosen:
         raise SourceError(f"unit {unit.stem}: there is no source {unit.source!r} in the configuration")
-    source = open_source(chosen[0], max_record_bytes=config.max_record_bytes)
+    source = open_source(chosen[0], max_record_bytes=config.max_record_bytes, redact=config.redact)
     reader = _UnitReader(config, source, unit.files, unit.span)
     yield from reader.parts(start or Position(), advanced)
 

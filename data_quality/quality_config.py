@@ -13,6 +13,7 @@ from storage.settings import STRICT, setting
 GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 """The eight words of Rae et al. 2021, appendix A1.1."""
 
+C4Reading = Literal["c4", "c4-datatrove", "fineweb"]
 Comparison = Literal["<", "<=", ">", ">=", "==", "!=", "in", "not in"]
 
 
@@ -30,6 +31,50 @@ class QualityConfig:
     identify_language: bool = setting("Whether to identify the language; if not, its features are null.", True)
     language_characters: int = setting(
         "Characters from the start of a document by which its language is judged.", 300, ge=20, le=100_000
+    )
+    language_stop_words: dict[str, tuple[str, ...]] = setting(
+        "Stop words by language label, counted by the feature language_stop_words in documents of that language.",
+        default_factory=dict,
+    )
+    short_line_characters: int = setting("Characters that a short line has at most (FineWeb).", 30, ge=1, le=100_000)
+    measure_cut: bool = setting(
+        "Whether to measure every text a second time with quality.cuts applied, as the features cut_NAME.", False
+    )
+    unigram_table: str = setting(
+        "Where word frequencies for unigram_log_probability come from: empty, not measured; corpus, counted in the "
+        "documents themselves (whenever they change, all are measured again); else a CSV or Parquet file of word and "
+        "count, as the unigrams part of an earlier output.",
+        "",
+    )
+    unigram_sample_bytes: int = setting(
+        "unigram_table corpus: count in about this many bytes of text, chosen by document id.", 64 << 20, ge=1024
+    )
+    unigram_words: int = setting("unigram_table: the most frequent words are kept, so many.", 100_000, ge=1, le=10**7)
+    datatrove_words: Literal["off", "attached", "separate"] = setting(
+        "Whether to compute Gopher's features by datatrove's formulas too, on words between white space (attached) or "
+        "with every mark of punctuation a word of its own (separate, nearest to spaCy's English words).",
+        "off",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutsConfig:
+    """What is cut out of texts where they leave the house."""
+
+    __pydantic_config__ = STRICT
+
+    producers: tuple[Literal["policy-lines", "c4-lines"], ...] = setting(
+        "Which passages are cut. policy-lines: lines on cookies, privacy and terms of use (C4, section 2.2). c4-lines: "
+        "all lines that C4 removes (no end mark, few words, javascript, policies) and marks of citations; for English.",
+        (),
+    )
+    c4_reading: C4Reading = setting(
+        "c4-lines: c4, as TensorFlow Datasets' code that made C4; c4-datatrove, as datatrove's (' ends a line too, "
+        "marks of citations count as words); fineweb: as datatrove's without the rule on end marks.",
+        "c4",
+    )
+    c4_min_words: int | None = setting(
+        "c4-lines: lines with fewer words are cut; null: 5 for c4, 3 for the others.", None, ge=0
     )
 
 

@@ -22,6 +22,7 @@ from corpus.extraction.encodings import find_codec
 from corpus.extraction.worker import Extractor, Order, Reply, memory_message, receive, send
 
 _ROOT = str(Path(__file__).resolve().parents[2])
+_EXTRACTORS: dict[str, Extractor] = {"mediawiki": "wikitext", "pdf": "pdf", "epub": "epub"}
 _TRIES_IN_NEW = 2
 """Processes that a page must be the first of, and the end of, to take the blame: the first may have been killed."""
 _LAST_WORDS_BYTES = 4000
@@ -45,6 +46,7 @@ class PageProblem(NamedTuple):
     extraction-crashed    the extractor fails on it, or dies
     no-main-content       it has no text that the extractor takes for main content
     bad-encoding          its bytes are no text in any encoding, or not in the configured one
+    bad-pdf, bad-epub, encrypted-file, empty-text   a book cannot be read (`corpus.extraction.books`)
     """
 
     error: str
@@ -71,7 +73,7 @@ class PageReader:
         encoding = config.encoding or "detect"
         if encoding != "detect":
             find_codec(encoding)
-        extractor: Extractor = "wikitext" if config.kind == "mediawiki" else config.extractor
+        extractor: Extractor = _EXTRACTORS.get(config.kind, config.extractor)
         self._order = Order(extractor, encoding, config.page_seconds, config.page_memory_bytes)
         self._process: _Process | None = None
 
@@ -137,7 +139,8 @@ class _DiedError(Exception):
     def problem(self, order: Order) -> PageProblem:
         if self.code == -signal.SIGPROF:
             return PageProblem("extraction-timeout", f"extraction takes more than {order.page_seconds:g} CPU seconds")
-        if "memory allocation" in self.last_words:  # what Rust says before it gives up
+        # What Rust says before it gives up, and how PDFium does.
+        if "memory allocation" in self.last_words or (order.extractor == "pdf" and self.code == -signal.SIGABRT):
             return PageProblem("extraction-memory", memory_message(order))
         cause = signal.Signals(-self.code).name if self.code < 0 else f"code {self.code}"
         said = f": {self.last_words.splitlines()[-1][:200]}" if self.last_words else ""

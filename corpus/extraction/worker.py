@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable
 from typing import IO, Any, Literal, NamedTuple
 
+from corpus.extraction.books import BookError, open_book_reader, write_book
 from corpus.extraction.encodings import decode_text
 
 _LENGTH = struct.Struct("!Q")
@@ -31,7 +32,7 @@ _OWN_BYTES = 1 << 26  # what the process may grow by for itself (caches, compile
 _NEARLY_ALL = 0.75
 _WARM_UP = "<html><head><title>Хлеб</title></head><body><article><p>Хлеб пекут из муки</p></article></body></html>"
 
-Extractor = Literal["quality", "precise", "fast", "wikitext"]
+Extractor = Literal["quality", "precise", "fast", "wikitext", "pdf", "epub"]
 
 
 class Order(NamedTuple):
@@ -160,7 +161,8 @@ class _LostMemory(logging.Handler):
 class _Worker:
     def __init__(self, order: Order) -> None:
         self._order = order
-        self._extract = open_extractor(order.extractor)
+        self._read_book = open_book_reader(order.extractor) if order.extractor in ("pdf", "epub") else None
+        self._extract = open_extractor("fast" if self._read_book else order.extractor)
         self._lost_memory = _LostMemory()
         logger = logging.getLogger("trafilatura")
         logger.addHandler(self._lost_memory)
@@ -189,12 +191,17 @@ class _Worker:
 
     def _read(self, data: bytes, content_type: str | None) -> Reply:
         self._lost_memory.seen = False
+        title, encoding = None, ""
         try:
+            if self._read_book is not None:
+                return Reply("", write_book(self._read_book(data)))
             page, encoding = decode_text(data, declared=content_type, html=True, encoding=self._order.encoding)
             text = self._extract(page)
             title = find_title(page)
         except UnicodeDecodeError as undecodable:
             return Reply("bad-encoding", str(undecodable))
+        except BookError as problem:
+            return Reply(problem.error, str(problem))
         except MemoryError:
             return Reply("extraction-memory", memory_message(self._order))
         except Exception as error:  # noqa: BLE001 (whatever a library makes of a page, the page is to blame)

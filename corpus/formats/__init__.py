@@ -74,4 +74,12 @@ def open_format(config: SourceConfig, max_record_bytes: int) -> Format:
             from corpus.formats.mediawiki import MediaWikiDumps
 
             return MediaWikiDumps(config, max_record_bytes)
+        case "pdf":
+            from corpus.formats.books import PdfFiles
+
+            return PdfFiles(config, max_record_bytes)
+        case "epub":
+            from corpus.formats.books import EpubFiles
+
+            return EpubFiles(config, max_record_bytes)
     raise ValueError(f"source {config.name!r}: there is no format for files of kind {config.kind!r}")

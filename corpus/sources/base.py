@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
@@ -43,6 +43,8 @@ class InputFile:
         what is listed and cannot be opened.
     seen
         The etag that was seen, where verifying the content put another one in its place.
+    path
+        Its path below the root, where `uri` is another one because names are redacted; it is not written down.
     """
 
     source: str
@@ -50,6 +52,12 @@ class InputFile:
     bytes: int
     etag: str
     seen: str = ""
+    path: str = field(default="", compare=False)
+
+    @property
+    def place(self) -> str:
+        """Its path below the source's root."""
+        return self.path or self.uri
 
 
 class Record(NamedTuple):
@@ -74,7 +82,7 @@ class BadRecord(NamedTuple):
     unsafe-name         a member's name is absolute, leads out of the archive or has a NUL in it
     encrypted-member    a member of an archive is encrypted
     nested-archive      a member of an archive is an archive
-    unsupported-compression   a member is packed by a method that is not known
+    unsupported-compression   a member is packed by a method that is not known, or a file is compressed twice
     too-many-members    a zip archive has more members than `corpus.sources.archives.MAX_ZIP_MEMBERS`
     bad-parquet         a Parquet file or row group cannot be read
     bad-arrow           an Arrow file or record batch cannot be read
@@ -90,11 +98,14 @@ class BadRecord(NamedTuple):
     too-long            longer than `max_record_bytes`
     bad-xml             a page of a MediaWiki dump does not parse or is not closed
     bad-warc            a stretch that is no WARC or ARC record, or a record that is cut, has no type, or is a segment
+    wrong-digest        a WARC record whose bytes do not fit the digest that it states of them
     bad-http            a response without a status line, or whose chunked or compressed body is damaged or cut short
     no-main-content     a page has no text that the extractor takes for main content
     extraction-timeout  a page needs more CPU time than `page_seconds`
     extraction-memory   a page needs more memory than `page_memory_bytes`
     extraction-crashed  the extractor fails on a page, or dies
+    bad-pdf, bad-epub   a book that is damaged, or lacks pages or chapters that it names
+    encrypted-file      a book that opens with a password only
     bad-syntax          a Python file that does not parse
     lone-surrogate      half of a surrogate pair, and repair is switched off
     """

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from data_quality.features import FEATURE_COLUMNS, compute_features
+from data_quality.features import FEATURE_COLUMNS, FEATURE_TYPES, compute_features
 from data_quality.quality_config import DecontaminateConfig, Expectation, FilterConfig, QualityConfig, RuleOverride
 from data_quality.rules import CONTAMINATION, PRESETS, check_gates, count_reasons, decide, resolve_rules
 from storage.schemas import DECISIONS
 
 GOOD: dict[str, Any] = {
-    **dict.fromkeys(FEATURE_COLUMNS.names, 0),
+    **{name: 0 for name, kind in FEATURE_TYPES.items() if kind != "string"},
     "words": 100,
     "non_symbol_words": 100,
     "mean_word_length": 5.0,

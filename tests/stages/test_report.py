@@ -102,7 +102,7 @@ class Run:
                     elif field.name in ("bytes", "words", "non_symbol_words"):
                         columns[field.name] = [len(text.encode()) for text, *_ in rows]
                     elif field.name != "id":
-                        columns[field.name] = [0] * len(rows)
+                        columns[field.name] = [None if pa.types.is_string(field.type) else 0] * len(rows)
                 writer.parquet(f"features/{stem}", pa.table(columns, schema=FEATURE_SCHEMA), FEATURE_SCHEMA)
 
         self.write("quality", fill, Counts(self.number, self.number), inputs=("ingest",))
