@@ -19,6 +19,7 @@ from data_quality.repeats_config import RepeatsConfig
 from stages.base import Context, Inputs, Stage, StageError, Unit, part_units
 from stages.config import RunConfig
 from storage.filesystem import Store
+from storage.fingerprint import canonical
 from storage.manifests import Part
 from storage.outputs import PartWriter, Receipt
 from storage.schemas import CUTS
@@ -82,9 +83,10 @@ class Repeats(Stage[RepeatsConfig]):
     def _merging(self, number: int, stems: list[str], counted: list[bool], reads: dict[str, list[Part]]) -> Unit:
         """The one unit of a round that goes through what all parts made."""
         [(name, parts)] = reads.items()
-        key = self.unit_key(
-            parameters=self.parameters(), round=number, stems=stems, counted=counted, digests=[p.digest for p in parts]
-        )
+        # Which parts are counted stands in `counted`, however they were named.
+        config = canonical(replace(self.config, counted_sources=(), substring_keep="first"), self.name)
+        digests = [part.digest for part in parts]
+        key = self.unit_key(parameters=config, round=number, stems=stems, counted=counted, digests=digests)
         paths, rows = [part.path for part in parts], sum(part.rows for part in parts)
         payload = {"round": number, "stems": stems, "counted": counted, "rows": rows, name: paths}
         return Unit(f"{name} of all parts", key, payload, sum(part.bytes for part in parts))
