@@ -211,20 +211,6 @@ class IngestConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutsConfig:
-    """What is cut out of texts where they leave the house."""
-
-    __pydantic_config__ = STRICT
-
-    producers: tuple[Literal["policy-lines", "c4-lines"], ...] = setting(
-        "Which passages are cut. policy-lines: lines on cookies, privacy and terms of use (C4, section 2.2). c4-lines: "
-        "all lines that C4 removes (no end mark, few words, javascript, policies) and marks of citations; for English.",
-        (),
-    )
-    c4_min_words: int = setting("c4-lines: lines with fewer words are cut.", 5, ge=0)
-
-
-@dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
     """The vocabulary: trained on the selected documents, or a given tokenizer.json."""
 

@@ -128,7 +128,8 @@ class Ingest(Stage[IngestConfig]):
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         from corpus.adoption import adopt
-        from corpus.documents import Position, read_unit
+        from corpus.documents import read_unit
+        from corpus.parts import Position
 
         files = unit.payload["unit"]
         if (adopted := adopt(self.config, files)) is not None:
@@ -160,6 +161,7 @@ class Ingest(Stage[IngestConfig]):
             notes = {"ledger": ledger, "normalised": [batch.normalised], "position": asdict(position)}
             writer.commit(number, notes)
             number += 1
+            del batch  # or it would be held while the next one grows
 
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
         import pyarrow as pa

@@ -26,6 +26,8 @@ _EXTRACTORS: dict[str, Extractor] = {"mediawiki": "wikitext", "pdf": "pdf", "epu
 _TRIES_IN_NEW = 2
 """Processes that a page must be the first of, and the end of, to take the blame: the first may have been killed."""
 _LAST_WORDS_BYTES = 4000
+_KEPT_BYTES = 1 << 20
+"""What the file that pages lie in may keep after a large one."""
 
 
 class Page(NamedTuple):
@@ -150,16 +152,26 @@ class _Process:
 
     def __init__(self, order: Order) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (`end` closes it)
+        self._pages = _memory_file()
         paths = [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
+        pages = self._pages.fileno()
         self._popen = subprocess.Popen(
-            [sys.executable, "-P", "-m", "corpus.extraction.worker", marshal.dumps(tuple(order)).hex()],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "corpus.extraction.worker",
+                marshal.dumps(tuple(order)).hex(),
+                str(self._pages.fileno()),
+            ],
+            pass_fds=[pages],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             # Hashes are fixed so that no library's walk over a set can differ between processes.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0"},
         )
-        self.end = weakref.finalize(self, _end, self._popen, self._errors)
+        self.end = weakref.finalize(self, _end, self._popen, self._errors, self._pages)
         try:
             self._receive()
         except _DiedError as died:
@@ -175,25 +187,38 @@ class _Process:
             It ended before it answered.
         """
         assert self._popen.stdin is not None
+        self._pages.seek(0)
+        self._pages.write(data)
         with contextlib.suppress(BrokenPipeError):  # then there is no answer either
-            send(self._popen.stdin, content_type, data)
-        return Reply(*self._receive())
+            send(self._popen.stdin, (content_type, len(data)))
+        try:
+            return Reply(*self._receive())
+        finally:
+            if len(data) > _KEPT_BYTES:
+                self._pages.truncate(_KEPT_BYTES)
 
     def _receive(self) -> Any:
         assert self._popen.stdout is not None
         try:
-            return receive(self._popen.stdout)[0]
+            return receive(self._popen.stdout)
         except EOFError:
             code = self._popen.wait()
             self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
             raise _DiedError(code, self._errors.read().decode(errors="replace").strip()) from None
 
 
-def _end(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+def _memory_file() -> IO[bytes]:
+    """An unbuffered file that no name leads to, in memory where the system knows that."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("pages"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
+
+
+def _end(process: subprocess.Popen[bytes], *files: IO[bytes]) -> None:
     """Also called when the process is forgotten, and when this one exits; if this one is killed, its input ends."""
     process.kill()
     process.wait()
-    for stream in (process.stdin, process.stdout, errors):
+    for stream in (process.stdin, process.stdout, *files):
         if stream is not None:
             with contextlib.suppress(BrokenPipeError):  # a request that it did not read to the end
                 stream.close()

@@ -9,9 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from corpus.config import SourceConfig
+
+if TYPE_CHECKING:
+    from corpus.sources.rows import Rows
 
 EXCERPT_CHARACTERS = 200
 
@@ -189,6 +195,10 @@ class Source(Protocol):
         """
         ...
 
+    def batches(self, file: InputFile, cursor: Cursor) -> Iterator[Found | Rows]:
+        """As `records`; what a format reads together comes together, with the cursor behind the last of it."""
+        ...
+
     def checksum(self, file: InputFile) -> str | None:
         """ "sha256:hex" of a file as it lies there, by reading it; None if it cannot be opened."""
         ...
@@ -217,6 +227,16 @@ class Selection:
         if record < self._start:
             return False
         return self._threshold is None or hash64(f"{self._uri}#{record}") < self._threshold
+
+    def mask(self, first: int, number: int) -> NDArray[np.bool_]:
+        """Which of the records `first` to `first + number - 1` are read."""
+        records = np.arange(first, first + number)
+        wanted = records >= self._start
+        if self._limit is not None:
+            wanted &= records < self._limit
+        if self._threshold is not None:
+            wanted &= np.fromiter((self.wants(record) for record in records.tolist()), np.bool_, number)
+        return wanted
 
     def ends_before(self, record: int) -> bool:
         """True if neither this record nor any after it is read."""

@@ -12,6 +12,7 @@ from corpus.config import SourceConfig
 from corpus.sources.archives import PATTERNS, Member, archive_kind, is_epub, members
 from corpus.sources.base import BadRecord, Cursor, Found, InputFile, Selection, Skipped, SourceError, bad_record
 from corpus.sources.files import CANNOT_OPEN, checksum, find_root, list_files, matcher, open_input
+from corpus.sources.rows import Rows, one_by_one
 from corpus.sources.streams import SUFFIXES, Content, bytes_from
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class FileSource:
     def records(self, file: InputFile, *, start: int = 0, cursor: Cursor | None = None) -> Iterator[Found]:
         """Every record of a file, or of the members of an archive."""
         cursor = cursor if cursor is not None else Cursor(record=start, offset=-1 if start else 0)
+        return one_by_one(self.batches(file, cursor), cursor)
+
+    def batches(self, file: InputFile, cursor: Cursor) -> Iterator[Found | Rows]:
+        """The same records, of which those that a format reads together come as rows."""
         try:
             raw = open_input(self._root, file)
         except CANNOT_OPEN as error:
@@ -85,7 +90,7 @@ class FileSource:
                 yield from self._read(content, selection)
         cursor.sha256 = content.sha256
 
-    def _members(self, kind: str, archive: Content, file: InputFile, cursor: Cursor) -> Iterator[Found]:
+    def _members(self, kind: str, archive: Content, file: InputFile, cursor: Cursor) -> Iterator[Found | Rows]:
         """Records of the members, numbered from 0 in each; a member that is not read gives one, as its record 0."""
         resumed = cursor.member
         for member in members(kind, archive):
@@ -120,11 +125,11 @@ class FileSource:
         head = content.head()
         return "" if self.config.kind == "epub" and is_epub(head, content.name) else archive_kind(head)
 
-    def _read(self, content: Content, selection: Selection) -> Iterator[Found]:
+    def _read(self, content: Content, selection: Selection) -> Iterator[Found | Rows]:
         """Records of a file or member, without those that were given before, as a tail that is lost may have been."""
         start = selection.cursor.record
         found = self._format.records(content, selection)
-        return found if not start else (record for record in found if record.record >= start)
+        return found if not start else (some for some in found if isinstance(some, Rows) or some.record >= start)
 
     def _record_at(self, file: InputFile, offset: int) -> int:
         """The first record that may reach beyond a decompressed byte, found by reading up to it once more."""

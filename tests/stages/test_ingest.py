@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from corpus.config import IngestConfig, RedactConfig, SourceConfig
-from corpus.documents import document_id
+from corpus.texts import document_id
 from stages import explain, takedown
 from stages.base import Context, Resources, StageError
 from stages.config import RunConfig
