@@ -31,16 +31,20 @@ _TWO = np.uint64(2)
 _EIGHT = np.int64(8)
 
 
-@intrinsic
-def load_eight(typing_context: Any, array: Any, index: Any) -> Any:
+def _load_eight(typing_context: Any, array: Any, index: Any) -> Any:
     """The eight bytes from `index` of a uint8 array as a little-endian uint64; all eight must lie in the array."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        buffer = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
+        buffer = cgutils.create_struct_proxy(signature.args[0])(  # type: ignore[no-untyped-call]
+            context, builder, arguments[0]
+        )
         place = builder.gep(buffer.data, [arguments[1]])
         return builder.load(builder.bitcast(place, ir.IntType(64).as_pointer()), align=1)
 
     return types.uint64(array, types.int64), generate
+
+
+load_eight: Any = intrinsic(_load_eight)
 
 
 @njit(cache=True, nogil=True)
@@ -48,9 +52,9 @@ def load(values: Array, index: int, end: int) -> Any:
     """The bytes values[index:end], at most eight, as a little-endian uint64; those that lack are 0."""
     count = end - index
     if index + _EIGHT <= values.size:
-        found = load_eight(values, np.int64(index))
-        return found if count >= 8 else found & (_ALL >> np.uint64(64 - 8 * count))
-    found = np.uint64(0)
+        eight = load_eight(values, np.int64(index))
+        return eight if count >= 8 else eight & (_ALL >> np.uint64(64 - 8 * count))
+    found: Any = np.uint64(0)
     for k in range(min(count, 8)):
         found |= np.uint64(values[index + k]) << np.uint64(8 * k)
     return found
@@ -89,7 +93,7 @@ def hash_lower_ascii(values: Array, start: int, end: int) -> Any:
 @njit(cache=True, nogil=True)
 def decode(values: Array, position: int, end: int) -> tuple[int, int]:
     """The code point of 2 to 4 bytes at `position` and their number; a damaged byte is U+FFFD, 1 byte."""
-    lead = np.int64(values[position])
+    lead: Any = np.int64(values[position])
     if lead >= 0xF0:
         size, code = 4, lead & 0x07
     elif lead >= 0xE0:

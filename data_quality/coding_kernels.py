@@ -4,9 +4,9 @@ Only the size is computed. The coder is greedy, of the family of LZ4's block for
 literals, and unless it is the last one a match of at least MINIMUM bytes behind two bytes of offset; lengths from 15 on
 (of literals, and of what a match has beyond MINIMUM) take one more byte, and one more for every further 255.
 
-At every position outside a match the four bytes there are looked up in a table of 2^TABLE_BITS places by the top bits of
-their little-endian value times MULTIPLIER; the place is then given to this position. Where the position found lies in
-the same text, not more than WINDOW bytes back, and has the same four bytes, the match is taken as far as it goes.
+At every position outside a match the four bytes there are looked up in a table of 2^TABLE_BITS places by the top bits
+of their little-endian value times MULTIPLIER; the place is then given to this position. Where the position found lies
+in the same text, not more than WINDOW bytes back, and has the same four bytes, the match is taken as far as it goes.
 Positions inside a match are not entered.
 """
 

@@ -42,8 +42,8 @@ def _parts(values: Array, start: int, end: int, kinds: Array, starts: Array, end
     """Writes the words that values[start:end], one word between white space, falls into; says how many there are now.
 
     A mark is a word, and so is a run of . or - or …; but it belongs to the word where letters or numbers touch it on
-    both sides, unless it is one of _PARTING, a hyphen between two letters or two numbers, or an apostrophe, which begins
-    a word (John 's). A full stop also belongs to the word before it that is one letter or has a full stop (U.S.).
+    both sides, unless it is one of _PARTING, a hyphen between two letters or two numbers, or an apostrophe, which
+    begins a word (John 's). A full stop also belongs to the word before it that is one letter or holds one (U.S.).
     """
     word, dotted, length = -1, False, 0  # where the word under way starts
     before = np.int64(0)  # kind of the character before
@@ -64,7 +64,7 @@ def _parts(values: Array, start: int, end: int, kinds: Array, starts: Array, end
             after = np.int64(kinds[following])
         numbers = before & NUMBER != 0 and after & NUMBER != 0
         if touches and after & CLASS_BITS != PUNCTUATION:
-            if code == _APOSTROPHE or code == _RIGHT_QUOTE:
+            if code in (_APOSTROPHE, _RIGHT_QUOTE):
                 starts[number], ends[number] = word, at
                 number += 1
                 word, dotted, length = at, False, 0
@@ -76,7 +76,7 @@ def _parts(values: Array, start: int, end: int, kinds: Array, starts: Array, end
                 parting |= mark == code
             if code == _HYPHEN:
                 parting = numbers or (before & LETTER != 0 and after & LETTER != 0)
-            if not parting or (numbers and (code == _COMMA or code == _COLON)):
+            if not parting or (numbers and code in (_COMMA, _COLON)):
                 dotted |= code == _DOT
                 before = kind
                 at += size
@@ -122,7 +122,7 @@ def _line_break(values: Array, at: int, end: int) -> int:
 @njit(cache=True, nogil=True)
 def _is_white(values: Array, at: int, end: int, marks: Array) -> bool:
     code, _ = decode(values, at, end)
-    return marks[code] & _WHITE != 0
+    return bool(marks[code] & _WHITE)
 
 
 @njit(cache=True, nogil=True)
@@ -301,7 +301,7 @@ def count_as_datatrove(
                 left, right = _strip(values, line, at, marks)
                 if left < right:
                     code, _ = decode(values, left, right)
-                    row[BULLET_LINES] += code == _BULLET or code == _HYPHEN
+                    row[BULLET_LINES] += code in (_BULLET, _HYPHEN)
                     code, _ = decode(values, previous(values, left, right), right)
                     row[ELLIPSIS_LINES] += code == _ELLIPSIS or (
                         right - left >= 3

@@ -67,11 +67,11 @@ def split_words(
                 white += 1
                 at += size
                 continue
-        start, length, met = at, 0, 0
+        start, length, met = at, 0, np.int64(0)
         while at < end:
             byte = values[at]
             if byte < 0x80:
-                kind = np.int64(kinds[byte])
+                kind: Any = np.int64(kinds[byte])
                 if kind & CLASS_BITS == SPACE:
                     break
                 latin += (kind >> 2) & 1
@@ -141,7 +141,7 @@ def hash_folded(values: Array, start: int, end: int, is_ascii: bool, folds: Arra
 def find(keys: Array, key: Any) -> int:
     """The place of a key in an open-addressed table (uint64, a power of two of places, 0 where free), or -1."""
     mask = keys.size - 1
-    place = int((key * LAST) >> SHIFT) & mask
+    place: int = int((key * LAST) >> SHIFT) & mask
     while keys[place] != 0:
         if keys[place] == key:
             return place
@@ -248,8 +248,8 @@ def count_words(
     kinds, folds, scripts
         uint8, uint32 and uint8 tables over all code points: class and bits, case folding, number of the script.
     stop_keys, stop_starts
-        Table of `listed` stop words, list 0 being that of all documents; and uint64[32], by the low bits of a stop word's
-        first byte: the lengths in bytes that there are, a bit each, the last one for 63 and more.
+        Table of `listed` stop words, list 0 being that of all documents; and uint64[32], by the low bits of a stop
+        word's first byte: the lengths in bytes that there are, a bit each, the last one for 63 and more.
     lists
         int64[documents]: the number of the document's own list, 0 if it has none.
     unigrams, log_probabilities, unknown
@@ -290,7 +290,7 @@ def count_words(
         total = 0.0
         own_list = lists[d]
         for i in range(words):
-            start, at, length, met = begins[i], ends[i], np.int64(lengths[i]), np.int64(mets[i])
+            start, at, length, met = begins[i], ends[i], int(lengths[i]), int(mets[i])
             size = at - start
             if size <= 8 and start + 8 <= values.size:  # `hash_range` without a call
                 word_hashes[i] = step(

@@ -23,10 +23,10 @@ solid line
 paragraph
     A maximal run of lines without an empty one between them, its lines joined by line feeds.
 sentence
-    What a run of terminal marks (`punctuation.TERMINAL_MARKS`) and the quotes and brackets closed behind it end on a raw
-    line, where white space or the end of the line follows or the last mark is one that needs none (as 。); and what
+    What a run of terminal marks (`punctuation.TERMINAL_MARKS`) and the quotes and brackets closed behind it end on a
+    raw line, where white space or the end of the line follows or the last mark is one that needs none (as 。); and what
     stands behind the last of these on its line. Full stops alone end none before a small ASCII letter, nor does a
-    single one behind one letter or an abbreviation (`line_kernels.ABBREVIATIONS`). (C4 asks NLTK's trained Punkt model,
+    single one behind one letter or an abbreviation (`scan_kernels.ABBREVIATIONS`). (C4 asks NLTK's trained Punkt model,
     datatrove spaCy's rules: both know more abbreviations.)
 n-gram
     n consecutive words as written, across lines.
@@ -173,8 +173,8 @@ _LINES = (
     Feature(
         "line_punct_ratio",
         FLOAT,
-        "solid lines that end with a terminal mark (`punctuation.TERMINAL_MARKS`, 159 of them; white space behind it is "
-        "none) / solid lines",
+        "solid lines that end with a terminal mark (`punctuation.TERMINAL_MARKS`, 159 of them; with white space behind "
+        "it a line does not) / solid lines",
         _FINEWEB,
     ),
     Feature(
@@ -289,16 +289,16 @@ _ON_REQUEST = (
     Feature(
         "language_stop_words",
         INTEGER,
-        "how many different words of the list for the document's language occur as cores, compared case-folded; null if "
-        "the language has no list",
+        "how many different words of the list for the document's language occur as cores, compared case-folded; null "
+        "if the language has no list",
         "Penedo et al. 2025, FineWeb2 (arXiv 2506.20920)",
         setting="quality.features.language_stop_words",
     ),
     Feature(
         "unigram_log_probability",
         FLOAT,
-        "mean natural logarithm of the probability of the cores, each its count in the pinned table / the table's total, "
-        "10^-9 for those that are not in it",
+        "mean natural logarithm of the probability of the cores, each its count in the pinned table / the table's "
+        "total, 10^-9 for those that are not in it",
         "datatrove v0.10, UnigramLogProbFilter, after peS2o",
         setting="quality.features.unigram_table",
     ),
@@ -383,7 +383,7 @@ def feature_schema(config: QualityConfig) -> pa.Schema:
 
 
 def how_to_measure(name: str) -> str:
-    """What to set for a feature to be measured, for error messages; "" if it always is or there is none of this name."""
+    """What to set for a feature to be measured, for error messages; "" if it always is or there is no such feature."""
     setting = _BY_NAME[name].setting if name in _BY_NAME else ""
     return f"set {setting} ({_EXAMPLES[setting]}), which measures the text again" if setting else ""
 

@@ -16,7 +16,16 @@ VERSION = 1
 
 # ISO 15924 codes of the scripts with living or historical text in Unicode 14; Latin first, since a table's first
 # script wins ties. Letters of all others, and those common to several scripts, have none.
-SCRIPTS = ["Latn", "Cyrl", "Grek", "Arab", "Hebr", "Deva", "Beng", "Guru", "Gujr", "Orya", "Taml", "Telu", "Knda", "Mlym", "Sinh", "Thai", "Laoo", "Tibt", "Mymr", "Geor", "Armn", "Hang", "Ethi", "Cher", "Cans", "Ogam", "Runr", "Khmr", "Mong", "Hira", "Kana", "Bopo", "Hani", "Yiii", "Syrc", "Thaa", "Nkoo", "Samr", "Mand", "Adlm", "Tfng", "Copt", "Goth", "Glag", "Bali", "Java", "Sund", "Lana", "Olck", "Lisu", "Vaii", "Saur", "Cham", "Limb", "Tale", "Talu", "Tglg", "Buhd", "Hano", "Tagb", "Bugi", "Batk", "Lepc", "Rjng", "Kali", "Mtei", "Bamu", "Phag", "Sylo", "Tavt", "Xsux", "Egyp", "Linb", "Lina", "Ugar", "Xpeo", "Phnx", "Armi", "Avst", "Cprt", "Dsrt", "Shaw", "Osma", "Osge", "Cakm", "Newa", "Modi", "Takr", "Khoj", "Sind", "Sidd", "Gran", "Tirh", "Wara", "Rohg", "Nbat", "Palm", "Hatr", "Orkh"]
+SCRIPTS = (
+    "Latn", "Cyrl", "Grek", "Arab", "Hebr", "Deva", "Beng", "Guru", "Gujr", "Orya", "Taml", "Telu", "Knda", "Mlym",
+    "Sinh", "Thai", "Laoo", "Tibt", "Mymr", "Geor", "Armn", "Hang", "Ethi", "Cher", "Cans", "Ogam", "Runr", "Khmr",
+    "Mong", "Hira", "Kana", "Bopo", "Hani", "Yiii", "Syrc", "Thaa", "Nkoo", "Samr", "Mand", "Adlm", "Tfng", "Copt",
+    "Goth", "Glag", "Bali", "Java", "Sund", "Lana", "Olck", "Lisu", "Vaii", "Saur", "Cham", "Limb", "Tale", "Talu",
+    "Tglg", "Buhd", "Hano", "Tagb", "Bugi", "Batk", "Lepc", "Rjng", "Kali", "Mtei", "Bamu", "Phag", "Sylo", "Tavt",
+    "Xsux", "Egyp", "Linb", "Lina", "Ugar", "Xpeo", "Phnx", "Armi", "Avst", "Cprt", "Dsrt", "Shaw", "Osma", "Osge",
+    "Cakm", "Newa", "Modi", "Takr", "Khoj", "Sind", "Sidd", "Gran", "Tirh", "Wara", "Rohg", "Nbat", "Palm", "Hatr",
+    "Orkh",
+)  # fmt: skip
 
 
 def table_text() -> str:

@@ -1,7 +1,7 @@
 """A pinned table of word frequencies, for the feature unigram_log_probability: counted in the corpus, or a user's file.
 
-Words are cores (see `feature_table.py`): folded, without outer punctuation. The table is part of the output, so that the
-numbers can be checked and the same table be used for another corpus.
+Words are cores (see `feature_table.py`): folded, without outer punctuation. The table is part of the output, so that
+the numbers can be checked and the same table be used for another corpus.
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ class Quality(Stage[QualityStageConfig]):
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         import pyarrow as pa
 
-        from corpus.cuts import apply_cuts, find_cuts
+        from corpus.cuts import apply_cuts
+        from data_quality.cuts import find_cuts
         from data_quality.features import compute_features, feature_schema
         from data_quality.urls import suffix_list
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from data_quality.feature_page import page
 from data_quality.features import (
     FEATURE_COLUMNS,
     FEATURE_SCHEMA,
@@ -158,7 +159,7 @@ def test_stop_words_of_the_document_s_language_are_counted() -> None:
     config = QualityConfig(language_stop_words={"de": ("DER", "die", "und", "hat"), "en": ("the",)})
     rows = compute_features(strings([german, french, ""]), config).to_pylist()
     assert [(row["language"], row["language_stop_words"]) for row in rows] == [("de", 3), ("fr", None), ("und", None)]
-    with pytest.raises(ValueError, match="language_stop_words: needs quality.features.identify_language"):
+    with pytest.raises(ValueError, match=r"language_stop_words: needs quality\.features.identify_language"):
         compute_features(strings([german]), replace(config, identify_language=False))
 
 
@@ -196,3 +197,9 @@ def test_one_huge_document_among_small_ones_changes_none_of_them() -> None:
     small = ["the cat and the dog", "中文 text", ""]
     with_huge = features([*small, "a b c d e f " * 100_000, *small])
     assert with_huge[:3] == with_huge[4:] == features(small)
+
+
+def test_the_page_on_features_is_the_table() -> None:
+    page_as_written = (Path(__file__).parents[2] / "docs" / "features.md").read_text(encoding="utf-8")
+    assert page_as_written == page(), "run `python -m data_quality.feature_page`"
+    assert all(f"`{feature.name}`" in page_as_written for feature in FEATURES)

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from corpus.config import CutsConfig, IngestConfig, SourceConfig
+from corpus.config import IngestConfig, SourceConfig
 from data_quality.feature_table import feature_schema
-from data_quality.quality_config import QualityConfig
+from data_quality.quality_config import CutsConfig, QualityConfig
 from stages.base import Resources, StageError
 from stages.config import QualityStageConfig, RunConfig
 from stages.plan import Selection
@@ -142,5 +142,5 @@ def test_a_user_s_word_table_is_read_and_its_content_counts(corpus: Corpus, tmp_
 
 def test_stop_words_by_language_need_the_language(corpus: Corpus) -> None:
     config = QualityConfig(identify_language=False, language_stop_words={"de": ("der",)})
-    with pytest.raises(StageError, match="needs quality.features.identify_language"):
+    with pytest.raises(StageError, match=r"needs quality\.features\.identify_language"):
         corpus.run(QualityStageConfig(features=config))
