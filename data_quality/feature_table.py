@@ -26,7 +26,7 @@ sentence
     What a run of terminal marks (`punctuation.TERMINAL_MARKS`) and the quotes and brackets closed behind it end on a
     raw line, where white space or the end of the line follows or the last mark is one that needs none (as 。); and what
     stands behind the last of these on its line. Full stops alone end none before a small ASCII letter, nor does a
-    single one behind one letter or an abbreviation (`line_kernels.ABBREVIATIONS`). (C4 asks NLTK's trained Punkt model,
+    single one behind one letter or an abbreviation (`scan_kernels.ABBREVIATIONS`). (C4 asks NLTK's trained Punkt model,
     datatrove spaCy's rules: both know more abbreviations.)
 n-gram
     n consecutive words as written, across lines.

@@ -103,7 +103,9 @@ class ScorerConfig:
         max_length=100,
     )
     columns: tuple[ScorerColumn, ...] = setting("Columns of the documents it is given.", ("text",), min_length=1)
-    type: Literal["float", "int", "bool", "string"] = setting("Type of its values; each may be null. bool is stored as 0 and 1.", "float")
+    type: Literal["float", "int", "bool", "string"] = setting(
+        "Type of its values; each may be null. bool is stored as 0 and 1.", "float"
+    )
 
     def __post_init__(self) -> None:
         ending = "_label" if self.type == "string" else "_score"

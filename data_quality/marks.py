@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from data_quality.presets import Rule
+from data_quality.punctuation import TERMINAL, mark_bits
 from data_quality.words import OWN_WORD, SPACE, character_classes, fold_table
 
 Span = tuple[int, int]
@@ -206,7 +207,7 @@ _SIMPLE: Mapping[str, Callable[[str], list[Span]]] = {
     "duplicate_paragraph_character_share": duplicate_paragraphs,
     "bullet_line_share": _lines_where(lambda line: line.startswith(("•", "-"))),
     "ellipsis_line_share": _lines_where(lambda line: line.endswith(("...", "…"))),
-    "line_punct_ratio": _lines_where(lambda line: line[-1].isalnum()),
+    "line_punct_ratio": _lines_where(lambda line: not mark_bits()[ord(line[-1])] & TERMINAL),
     "short_line_ratio": _lines_where(lambda line: len(line) <= 30),
     "hash_ratio": _matches("#+"),
     "ellipsis_ratio": _matches(r"…|\.\.\."),

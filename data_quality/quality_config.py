@@ -13,6 +13,8 @@ from storage.settings import STRICT, setting
 GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 """The eight words of Rae et al. 2021, appendix A1.1."""
 
+C4Reading = Literal["c4", "c4-datatrove", "fineweb"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class QualityConfig:
@@ -52,6 +54,27 @@ class QualityConfig:
         "Whether to compute Gopher's features by datatrove's formulas too, on words between white space (attached) or "
         "with every mark of punctuation a word of its own (separate, nearest to spaCy's English words).",
         "off",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutsConfig:
+    """What is cut out of texts where they leave the house."""
+
+    __pydantic_config__ = STRICT
+
+    producers: tuple[Literal["policy-lines", "c4-lines"], ...] = setting(
+        "Which passages are cut. policy-lines: lines on cookies, privacy and terms of use (C4, section 2.2). c4-lines: "
+        "all lines that C4 removes (no end mark, few words, javascript, policies) and marks of citations; for English.",
+        (),
+    )
+    c4_reading: C4Reading = setting(
+        "c4-lines: c4, as TensorFlow Datasets' code that made C4; c4-datatrove, as datatrove's (' ends a line too, "
+        "marks of citations count as words); fineweb: as datatrove's without the rule on end marks.",
+        "c4",
+    )
+    c4_min_words: int | None = setting(
+        "c4-lines: lines with fewer words are cut; null: 5 for c4, 3 for the others.", None, ge=0
     )
 
 

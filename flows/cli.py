@@ -115,10 +115,12 @@ def _outcome(error: BaseException) -> tuple[int, str]:
         return INTERRUPTED, "interrupted; what is done is kept, and the same command goes on from there"
     if isinstance(error, UsageError):
         return USAGE, str(error)
-    from stages.base import GateError, StageError
+    from stages.base import GateError, SettingError, StageError
 
     if isinstance(error, GateError):
         return STOPPED, f"stopped by a gate: {error}"
+    if isinstance(error, SettingError):
+        return USAGE, str(error)
     if isinstance(error, StageError):
         return FAILED, str(error)
     config = sys.modules.get("flows.config")

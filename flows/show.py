@@ -295,10 +295,23 @@ def why(answer: Mapping[str, Any]) -> None:
         for name, value in document.items():
             if name not in skipped and value is not None:
                 table.add_row(name, escape(str(value)))
-        for name, value in (document.get("evidence") or {}).items():
+        evidence = dict(document.get("evidence") or {})
+        difference = evidence.pop("difference", None)
+        for name, value in evidence.items():
             for label, text in _flat(name, value):
                 table.add_row(escape(label), escape(text))
         console.print(table)
+        if difference:
+            marks = {"same": "{}", "keeper": "[red strike]{}[/]", "this": "[green bold]{}[/]"}
+            plain = {"same": "{}", "keeper": "[-{}-]", "this": "{{+{}+}}"}
+            told = marks if console.is_terminal else plain
+            said = "struck out … bold" if console.is_terminal else "[-…-] … {+…+}"
+            console.print(
+                f"Beside its keeper ({said}: what only the keeper has, what only this text has):", markup=False
+            )
+            shown = escape if console.is_terminal else str
+            pieces = (told[whose].format(shown(passage)) for whose, passage in difference)
+            console.print("".join(pieces), soft_wrap=True, markup=console.is_terminal)
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, str]]:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from corpus.config import CutsConfig, ExportConfig, IngestConfig, SourceConfig, TokenizeConfig, TokenizerConfig
+from corpus.config import ExportConfig, IngestConfig, SourceConfig, TokenizeConfig, TokenizerConfig
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.filter_config import FilterConfig
 from data_quality.judges_config import BlocklistConfig, ClassifierConfig, ScorerConfig
-from data_quality.quality_config import DecontaminateConfig, QualityConfig
+from data_quality.quality_config import CutsConfig, DecontaminateConfig, QualityConfig
 from data_quality.select_config import SelectConfig
 from model.config import MixtureSegment, ModelConfig, TrainingConfig
 from model.finetune_config import EvaluateConfig, FinetuneConfig, GenerateConfig

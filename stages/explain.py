@@ -12,6 +12,7 @@ from typing import Any
 
 from data_quality.presets import Rule
 from stages.base import StageError
+from stages.difference import word_difference
 from stages.graph import ORDER
 from storage.filesystem import Store
 from storage.outputs import Output, output_folder
@@ -176,6 +177,7 @@ def find_record(ingest: Output, uri: str, number: int) -> list[tuple[str, str, i
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    uri = stored_uri(ingest, uri)
     ledger = ingest.read("about/ledger")
     columns = (ledger.column(name).to_pylist() for name in ("source", "uri", "unit", "status"))
     names = {(source, name): (unit, status) for source, name, unit, status in zip(*columns, strict=True)}
@@ -189,6 +191,7 @@ def find_record(ingest: Output, uri: str, number: int) -> list[tuple[str, str, i
         hint = f"; the nearest is {near[0]!r}" if near else ""
         raise StageError(f"no input file of this run is called {uri!r} (paths are relative to their source){hint}")
     found = []
+    member = ""  # one of an archive
     for source, name in files:
         unit, status = names[source, name]
         for part in ingest.parts():
@@ -198,10 +201,15 @@ def find_record(ingest: Output, uri: str, number: int) -> list[tuple[str, str, i
                 found += [(part.kind, part.stem, number)] if number < part.rows else []
                 continue
             table = ingest.read(part, ["source", "uri", "record"])
+            if not member and uri == name:
+                inside = table.filter(pc.starts_with(table.column("uri"), f"{name}!/"))
+                member = inside.column("uri")[0].as_py() if inside.num_rows else ""
             hit = pc.and_(pc.equal(table.column("uri"), uri), pc.equal(table.column("record"), pa.scalar(number)))
             hit = pc.and_(hit, pc.equal(table.column("source"), source))
             found += [(part.kind, part.stem, row) for row in pc.indices_nonzero(hit).to_pylist()]
     if not found:
+        if member:
+            raise StageError(f"{uri} is an archive; its records are named by their member, e.g. {member}#0")
         rows = {(row["source"], row["uri"]): row for row in ledger.to_pylist()}
         told = ", ".join(
             f"{source}:{name} has {rows[source, name]['records']:,} records, {rows[source, name]['skipped']:,} of them "
@@ -210,8 +218,25 @@ def find_record(ingest: Output, uri: str, number: int) -> list[tuple[str, str, i
             else f"{source}:{name} has {rows[source, name]['records']:,} records"
             for source, name in files
         )
-        raise StageError(f"{uri}#{number}: there is no such record; {told}, counted from 0")
+        skipped = any(rows[of]["skipped"] and number < rows[of]["records"] for of in files)
+        what = "this record was skipped, or is not there" if skipped else "there is no such record"
+        raise StageError(f"{uri}#{number}: {what}; {told}, counted from 0")
     return found
+
+
+def stored_uri(ingest: Output, uri: str) -> str:
+    """A uri as the output has it: without the personal data in names, where they are redacted."""
+    kinds = ingest.manifest["parameters"]["redact"]["kinds"]
+    if not kinds:
+        return uri
+    from corpus.config import RedactConfig
+    from corpus.redaction import Redactor
+
+    redactor = Redactor(RedactConfig(kinds=tuple(kinds)))
+    source, colon, bare = uri.partition(":")
+    if colon and re.fullmatch(r"[a-z0-9-]+", source):
+        return f"{source}:{'!/'.join(map(redactor.name, bare.split('!/')))}"
+    return "!/".join(map(redactor.name, uri.split("!/")))
 
 
 def is_of_unit(stem: str, unit: str) -> bool:
@@ -266,10 +291,17 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
     if "filter" in decisions:
         known = {**document, **evidence.get("features", {}), **evidence.get("judgements", {})}
         evidence["rules"] = _rules(outputs["filter"], decisions["filter"].get("hits", []), known)
+    if "deduplicate" in decisions and outputs["deduplicate"].has(f"neighbours/{stem}"):
+        neighbours = _row(outputs["deduplicate"], f"neighbours/{stem}", row)
+        shown = ("cluster_size", "containment", "container", "capped")
+        evidence["neighbours"] = {k: v.hex() if isinstance(v := neighbours[k], bytes) else v for k in shown}
     keeper = decisions.get("deduplicate", {}).get("keeper")
     if keeper:
         places = find_id(outputs["ingest"], bytes.fromhex(keeper))
         evidence["keeper"] = [place(outputs["ingest"], found, at) for found, at in places]
+        if places and keeper != answer["id"]:
+            kept_text = _row(outputs["ingest"], f"documents/{places[0][0]}", places[0][1])["text"]
+            evidence["difference"] = [list(passage) for passage in word_difference(kept_text, text)]
     if answer["status"] == "kept" and "tokenize" in outputs:
         evidence["tokens"] = _tokens(outputs["tokenize"], stem, identity)
         if "pretrain" in outputs:

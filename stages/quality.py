@@ -108,7 +108,8 @@ class Quality(Stage[QualityStageConfig]):
             return
         import pyarrow as pa
 
-        from corpus.cuts import apply_cuts, find_cuts
+        from corpus.cuts import apply_cuts
+        from data_quality.cuts import find_cuts
         from data_quality.features import compute_features, feature_schema
         from data_quality.urls import suffix_list
 

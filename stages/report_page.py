@@ -206,8 +206,12 @@ def duplicates(data: ReportData) -> Html:
     )
     rows = [(meaning, statistics[name]) for name, meaning in meanings if name in statistics]
     pieces: list[Any] = [table("Duplicates", ("", "number"), rows)]
+    if "recall" in statistics:
+        pieces.append(_recall(statistics))
     if parameters.get("mode") == "only-report":
         pieces.append(paragraph("The mode is only-report: duplicates are pointed out, none is dropped."))
+    if parameters.get("mode") == "drop-all":
+        pieces.append(paragraph("The mode is drop-all: what others are duplicates of is dropped too."))
     curve = charts.candidate_curve(parameters["bands"], parameters["rows"], parameters["threshold"])
     drawn = [figure(curve, "Which pairs become candidates")]
     if sum(data.duplicates["similarities"]):
@@ -218,6 +222,19 @@ def duplicates(data: ReportData) -> Html:
         pieces.append(element("h3", "The largest clusters"))
         pieces += [_cluster(cluster) for cluster in data.duplicates["clusters"]]
     return join(pieces)
+
+
+def _recall(statistics: Row) -> Html:
+    """What the bands and full buckets may have cost, in all and by similarity."""
+    said = f"Estimated from the curve of the bands, {statistics['recall']:.2%} of the near-duplicates were found."
+    if statistics["capped"]:
+        said += f" Should every document of a full bucket be one that was missed, {statistics['recall_at_least']:.2%}."
+    rows = [
+        (f"from {row['from']:.3f}", row["near"], f"{row['recall']:.4f}", f"{row['missed']:.1f}")
+        for row in statistics["recall_by_similarity"]
+    ]
+    header = ("similarity", "near-duplicates", "recall", "missed, estimated")
+    return join([paragraph(said), table("Recall by similarity", header, rows)] if rows else [paragraph(said)])
 
 
 def _cluster(cluster: Row) -> Html:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data_quality.presets import Rule
 from stages import explain
 from stages.base import StageError
-from stages.deduplicate import REASONS
+from stages.duplicate_steps import REASONS
 from storage.outputs import Output
 
 if TYPE_CHECKING:

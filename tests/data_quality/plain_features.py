@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from data_quality.buffers import LETTER, NUMBER, character_kinds
-from data_quality.line_kernels import ABBREVIATIONS
 from data_quality.punctuation import CLOSING, DATATROVE, TERMINAL, UNSPACED, mark_bits
 from data_quality.quality_config import QualityConfig
+from data_quality.scan_kernels import ABBREVIATIONS
 from data_quality.words import OWN_WORD, PUNCTUATION, SPACE, character_classes, fold_table, script_table
 
 CONFIG = QualityConfig(identify_language=False)

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from corpus.config import CutsConfig, IngestConfig, SourceConfig
+from corpus.config import IngestConfig, SourceConfig
 from data_quality.feature_table import feature_schema
-from data_quality.quality_config import QualityConfig
+from data_quality.quality_config import CutsConfig, QualityConfig
 from stages.base import Resources, StageError
 from stages.config import QualityStageConfig, RunConfig
 from stages.plan import Selection

@@ -529,3 +529,37 @@ def test_the_stage_writes_one_page_that_adds_up_to_nothing(run: Run, tmp_path: P
     assert [part.name for part in receipt.parts] == ["about/report"]
     assert receipt.parts[0].path.endswith("about/report.html")
     assert receipt.counts == {"read": 0, "kept": 0, "dropped": {}, "quarantined": {}}
+
+
+def test_overlaps_of_rules_are_shares_of_the_row(run: Run) -> None:
+    chart = charts.overlaps([("a", 10), ("b", 4), ("c", 1)], [("a", "b", 3), ("b", "c", 1)])
+    assert chart.data[0]["z"] == [[1.0, 0.3, 0.0], [0.75, 1.0, 0.25], [0.0, 1.0, 1.0]]
+    assert chart.rows == (("a", "b", 3), ("b", "c", 1))
+    assert "Most have a and b in common: 3." in chart.says
+
+
+def test_what_became_of_each_source_and_language_adds_up(run: Run) -> None:
+    data = gather(run.outputs, 2)
+    for what in ("source", "language"):
+        by_name: dict[Any, int] = {}
+        for row in data.groups:
+            by_name[row[what]] = by_name.get(row[what], 0) + row["documents"]
+        found = {row[what]: row["documents"] for row in getattr(data.scan, f"{what}s")}
+        assert by_name == found
+        assert sum(found.values()) == len(DOCUMENTS_OF_RUN)
+    text = render(run)
+    assert "What became of the documents of each source" in text
+    assert "What became of the documents of each language" in text
+
+
+def test_thresholds_of_whole_numbers_stand_between_kept_and_dropped() -> None:
+    counts = Histogram.of_lengths()
+    counts.add("documents", np.array([0, 1, 2, 3, 60, 100]))
+    for comparison, at in (("<", 3), (">=", 3), ("<=", 4), (">", 4)):
+        rule = {"name": "r", "comparison": comparison, "threshold": 3, "hits": 1, "condition": ""}
+        line = charts.feature(counts.trimmed(), "words", [rule]).layout["shapes"][1]
+        assert line["x0"] == pytest.approx(np.log10(at))
+    few = Histogram.even(-0.5, 32.5, 33)
+    few.add("documents", np.array([0, 1, 2]))
+    rule = {"name": "r", "comparison": "<", "threshold": 2, "hits": 1, "condition": ""}
+    assert charts.feature(few.trimmed(), "stop_words", [rule]).layout["shapes"][1]["x0"] == 1.5
