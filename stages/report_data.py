@@ -19,6 +19,7 @@ from data_quality.tally import by, frame_of
 from stages import explain
 from stages.graph import ORDER
 from stages.report_clusters import largest_clusters, similarities
+from stages.samples import by_reason
 from storage.outputs import Output
 
 Row = dict[str, Any]
@@ -152,7 +153,7 @@ def gather(outputs: Mapping[str, Output], samples: int, *, check: Check = lambda
         groups=frame_of(ordered["select"].read_json("about/tally")["groups"]).to_dicts(),
         duplicates=_duplicates(ordered, check),
         contamination=_contamination(ordered, check),
-        samples=explain.samples(ordered, samples),
+        samples=by_reason(ordered, samples),
         tokens=_json(ordered, "tokenize", "summary/tokens"),
         tokenizer=_json(ordered, "tokenizer", "tokenizer/report"),
         training=_training(ordered.get("pretrain"), "result/training"),
