@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from data_quality.byte_kernels import decode, previous
+from data_quality.word_kernels import longest
+
 SPACE, WORD, PUNCTUATION, OWN_WORD = 0, 1, 2, 3  # classes of `words.character_classes`
 WHITE = 1
 """The symbol of a run of white space where symbols are characters."""
@@ -22,28 +25,6 @@ _STEP = np.uint64(0xD6E8FEB86659FD93)
 _LAST = np.uint64(0xFF51AFD7ED558CCD)
 _SHIFT = np.uint64(32)
 _FREE = np.uint64(0xFFFFFFFFFFFFFFFF)
-
-
-@njit(cache=True, nogil=True)
-def _decode(data: Any, position: int, end: int) -> tuple[int, int]:
-    """The code point of 2 to 4 bytes at `position` and their number; a damaged byte is U+FFFD, 1 byte.
-
-    The same function stands in feature_kernels.py: numba's cache of a kernel does not see changes of other files.
-    """
-    lead = int(data[position])
-    if lead >= 0xF0:
-        size, code = 4, lead & 0x07
-    elif lead >= 0xE0:
-        size, code = 3, lead & 0x0F
-    elif lead >= 0xC0:
-        size, code = 2, lead & 0x1F
-    else:
-        return 0xFFFD, 1
-    if position + size > end:
-        return 0xFFFD, 1
-    for k in range(1, size):
-        code = (code << 6) | (int(data[position + k]) & 0x3F)
-    return (code, size) if code < 0x110000 else (0xFFFD, size)
 
 
 @njit(cache=True, nogil=True)
@@ -211,11 +192,9 @@ def match_words(
     int
         The number of all occurrences; beyond `hits` they are counted but not written down.
     """
-    longest = 0
-    for d in range(offsets.size - 1):
-        longest = max(longest, offsets[d + 1] - offsets[d])
-    starts = np.empty(longest // 2 + 2, dtype=np.int64)  # of every word of the text; two of one byte have one between
-    touched = np.full(longest // 2 + 2, -1, dtype=np.int64)
+    most = longest(offsets)
+    starts = np.empty(most // 2 + 2, dtype=np.int64)  # of every word of the text; two of one byte have one between
+    touched = np.full(most // 2 + 2, -1, dtype=np.int64)
     # `_advance` stands here in full: calling it with all these arrays takes longer than what it does.
     rows, mask, word_mask = table.shape[0], keys.size - 1, word_keys.size - 1
     total = 0
@@ -239,7 +218,7 @@ def match_words(
                     continue
                 code, size, kind = 0, 1, SPACE
             else:
-                code, size = _decode(data, i, end)
+                code, size = decode(data, i, end)
                 kind = classes[code]
                 if kind == WORD:
                     if value == _SEED:
@@ -300,10 +279,7 @@ def match_text(
 
     `symbols` is int32[0x110000]: 4 · symbol of the folded character + its class. A run of white space is one symbol.
     """
-    longest = 0
-    for d in range(offsets.size - 1):
-        longest = max(longest, offsets[d + 1] - offsets[d])
-    touched = np.full(longest + 1, -1, dtype=np.int64)  # by the first byte of a word
+    touched = np.full(longest(offsets) + 1, -1, dtype=np.int64)  # by the first byte of a word
     rows, mask = table.shape[0], keys.size - 1
     total = 0
     for d in range(offsets.size - 1):
@@ -315,7 +291,7 @@ def match_text(
             if data[i] < 0x80:
                 packed, size = symbols[data[i]], 1
             else:
-                code, size = _decode(data, i, end)
+                code, size = decode(data, i, end)
                 packed = symbols[code]
             i += size
             kind = packed & 3
@@ -354,17 +330,8 @@ def match_text(
 def _packed_at(data: Any, position: int, end: int, symbols: Any) -> int:
     if data[position] < 0x80:
         return int(symbols[data[position]])
-    code, _ = _decode(data, position, end)
+    code, _ = decode(data, position, end)
     return int(symbols[code])
-
-
-@njit(cache=True, nogil=True)
-def _previous(data: Any, begin: int, position: int) -> int:
-    """Where the character before `position` begins."""
-    position -= 1
-    while position > begin and data[position] & 0xC0 == 0x80:
-        position -= 1
-    return position
 
 
 @njit(cache=True, nogil=True)
@@ -373,7 +340,7 @@ def _back(data: Any, begin: int, position: int, symbols: Any, count: int) -> int
     white = False
     stop = position
     while count > 0:
-        position = _previous(data, begin, position)
+        position = previous(data, begin, position)
         if _packed_at(data, position, stop, symbols) & 3 != SPACE:
             count -= 1
             white = False
@@ -389,7 +356,7 @@ def _touch(data: Any, begin: int, end: int, first: int, stop: int, symbols: Any,
     start = first
     if _packed_at(data, first, end, symbols) & 3 == WORD:
         while start > begin:
-            position = _previous(data, begin, start)
+            position = previous(data, begin, start)
             if _packed_at(data, position, end, symbols) & 3 != WORD:
                 break
             start = position

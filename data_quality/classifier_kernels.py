@@ -11,25 +11,16 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from data_quality.byte_kernels import decode
+from data_quality.word_kernels import hash_words, longest
+
 _WORD, _OWN_WORD = 1, 3  # classes of `words.character_classes`
 _SEED = np.uint64(0x9E3779B97F4A7C15)
 _STEP = np.uint64(0xD6E8FEB86659FD93)
-_FINAL_1 = np.uint64(0xFF51AFD7ED558CCD)
-_FINAL_2 = np.uint64(0xC4CEB9FE1A85EC53)
+_LAST = np.uint64(0xFF51AFD7ED558CCD)
 _HALF = np.uint64(33)
 _CHARACTERS_SEED = np.uint64(0xA24BAED4963EE407)  # "ab" as two characters is no word "ab"
 _EDGE = 0  # stands for the edge of a word among its characters: no word character is U+0000
-
-
-@njit(cache=True, nogil=True)
-def mix(value: Any) -> Any:
-    """MurmurHash3's 64-bit finaliser (Appleby).
-
-    It stands in word_kernels.py too: numba's cache of a kernel does not see changes of other files.
-    """
-    value = (value ^ (value >> _HALF)) * _FINAL_1
-    value = (value ^ (value >> _HALF)) * _FINAL_2
-    return value ^ (value >> _HALF)
 
 
 @njit(cache=True, nogil=True)
@@ -47,62 +38,6 @@ def sigmoid(value: float, powers: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _hash_words(data: Any, start: int, end: int, ascii_words: Any, classes: Any, folds: Any, words: Any) -> int:
-    """Writes the hashes of the folded words of data[start:end] (`words.split_words`) to `words`; returns how many."""
-    count = 0
-    value = _SEED
-    i = start
-    while i < end:
-        lead = data[i]
-        if lead < 128:
-            i += 1
-            folded = ascii_words[lead]
-            if folded != 0:
-                value = (value ^ np.uint64(folded)) * _STEP
-            elif value != _SEED:
-                words[count] = mix(value)
-                count += 1
-                value = _SEED
-            continue
-        code, size = _decode(data, i, end)
-        i += size
-        found = classes[code]
-        if found == _WORD:
-            value = (value ^ np.uint64(folds[code])) * _STEP
-            continue
-        if value != _SEED:
-            words[count] = mix(value)
-            count += 1
-            value = _SEED
-        if found == _OWN_WORD:
-            words[count] = mix((_SEED ^ np.uint64(folds[code])) * _STEP)
-            count += 1
-    if value != _SEED:
-        words[count] = mix(value)
-        count += 1
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _decode(data: Any, position: int, end: int) -> tuple[int, int]:
-    """The code point of 2 to 4 bytes at `position` and their number; a damaged byte is U+FFFD, 1 byte."""
-    lead = int(data[position])
-    if lead >= 0xF0:
-        size, code = 4, lead & 0x07
-    elif lead >= 0xE0:
-        size, code = 3, lead & 0x0F
-    elif lead >= 0xC0:
-        size, code = 2, lead & 0x1F
-    else:
-        return 0xFFFD, 1
-    if position + size > end:
-        return 0xFFFD, 1
-    for k in range(1, size):
-        code = (code << 6) | (int(data[position + k]) & 0x3F)
-    return (code, size) if code < 0x110000 else (0xFFFD, size)
-
-
-@njit(cache=True, nogil=True)
 def _framed_characters(data: Any, start: int, end: int, classes: Any, folds: Any, codes: Any) -> int:
     """Writes the folded words of a text as code points with _EDGE before, between and after them; returns how many."""
     codes[0] = _EDGE
@@ -113,7 +48,7 @@ def _framed_characters(data: Any, start: int, end: int, classes: Any, folds: Any
         if lead < 128:
             code, size = int(lead), 1
         else:
-            code, size = _decode(data, i, end)
+            code, size = decode(data, i, end)
         i += size
         found = classes[code]
         if found != _WORD and codes[count - 1] != _EDGE:
@@ -142,16 +77,16 @@ def _find_buckets(
     and the longest character n-gram (0: none). `stamps[bucket]` is `stamp` where the text has it already.
     """
     ascii_words, classes, folds = tables
-    longest, shortest_characters, longest_characters = orders
+    longest_words, shortest_characters, longest_characters = orders
     total = 0
-    if longest > 0:
-        count = _hash_words(data, start, end, ascii_words, classes, folds, words)
+    if longest_words > 0:
+        count = hash_words(data, start, end, ascii_words, classes, folds, words)
         for i in range(count):
             value = _SEED
-            for n in range(min(longest, count - i)):
+            for n in range(min(longest_words, count - i)):
                 value = (value ^ words[i + n]) * _STEP
                 value ^= value >> _HALF
-                bucket = np.int64((value * _FINAL_1) >> shift)
+                bucket = np.int64((value * _LAST) >> shift)
                 if stamps[bucket] != stamp:
                     stamps[bucket] = stamp
                     found[total] = bucket
@@ -167,7 +102,7 @@ def _find_buckets(
                 value = (value ^ np.uint64(code)) * _STEP
                 value ^= value >> _HALF
                 if n >= shortest_characters and (n > 1 or code != _EDGE):
-                    bucket = np.int64((value * _FINAL_1) >> shift)
+                    bucket = np.int64((value * _LAST) >> shift)
                     if stamps[bucket] != stamp:
                         stamps[bucket] = stamp
                         found[total] = bucket
@@ -204,10 +139,7 @@ def extract(data: Any, offsets: Any, tables: Any, orders: Any, bits: int, counts
     int
         The number of all buckets. More than `buckets` holds: call again with that much room.
     """
-    longest = 0
-    for d in range(offsets.size - 1):
-        longest = max(longest, offsets[d + 1] - offsets[d])
-    word_room, character_room, room = room_of(longest, orders)
+    word_room, character_room, room = room_of(longest(offsets), orders)
     words = np.empty(word_room, dtype=np.uint64)
     codes = np.empty(character_room, dtype=np.uint32)
     found = np.empty(room, dtype=np.uint32)
@@ -273,10 +205,7 @@ def score(
     data: Any, offsets: Any, tables: Any, orders: Any, bits: int, weights: Any, bias: float, margins: Any
 ) -> None:
     """The linear score of every text before the sigmoid: float64[documents]; NaN for a text without n-grams."""
-    longest = 0
-    for d in range(offsets.size - 1):
-        longest = max(longest, offsets[d + 1] - offsets[d])
-    word_room, character_room, room = room_of(longest, orders)
+    word_room, character_room, room = room_of(longest(offsets), orders)
     words = np.empty(word_room, dtype=np.uint64)
     codes = np.empty(character_room, dtype=np.uint32)
     found = np.empty(room, dtype=np.uint32)
