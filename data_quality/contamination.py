@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from data_quality.features import string_buffers
+from data_quality.buffers import string_buffers
 from data_quality.quality_config import DecontaminateConfig
 from data_quality.words import UNICODE_TABLE_VERSION, character_classes, fold_table
 from storage.arrow_files import cast

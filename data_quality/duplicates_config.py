@@ -1,4 +1,4 @@
-"""What the stages sketch, deduplicate and select are told: the configuration classes, nothing else."""
+"""What the stages sketch and deduplicate are told: the configuration classes, nothing else."""
 
 from __future__ import annotations
 
@@ -58,20 +58,3 @@ class DeduplicateConfig:
         by_score = [rule for rule in self.priority if rule.endswith("-score")]
         if by_score and self.score is None:
             raise ValueError(f"deduplicate.priority has {by_score[0]}: name the feature in deduplicate.score")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectConfig:
-    """How many of the kept documents are taken, how often, and which are held out for validation."""
-
-    __pydantic_config__ = STRICT
-
-    validation_share: float = setting("Share of the documents held out for validation.", 0.01, ge=0, lt=1)
-    validation_documents: int | None = setting("At most so many documents are held out.", None, ge=0)
-    max_documents: int | None = setting("At most so many documents in all.", None, ge=0)
-    max_bytes: int | None = setting("At most so many bytes of text in all, repeats not counted.", None, ge=0)
-    source_documents: dict[str, int] = setting("At most so many documents, by source.", default_factory=dict)
-    repeats: dict[str, int] = setting(
-        "How often training sees a document, by source; once if the source is not named.", default_factory=dict
-    )
-    seed: int = setting("Seed of the split and of the order in which the caps take documents.", 1, ge=0)

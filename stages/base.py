@@ -28,8 +28,20 @@ class StageError(RuntimeError):
     """Something that trying again cannot heal: bad configuration, bad data. The message says what to do."""
 
 
+class SettingError(StageError):
+    """A setting that a look at the world shows to be wrong: a path where nothing is, a package that is not installed.
+
+    Its exit code is 2, as for settings that are wrong in themselves.
+    """
+
+
 class GateError(StageError):
-    """Numbers outside what the configuration expects; the run stops before anything expensive (exit code 3)."""
+    """Numbers outside what the configuration expects; the run stops before anything expensive (exit code 3).
+
+    `output` is the folder name of the output they belong to, which is complete.
+    """
+
+    output: str | None = None
 
 
 def usable_cores() -> int:

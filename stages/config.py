@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from corpus.config import CutsConfig, ExportConfig, IngestConfig, SourceConfig, TokenizeConfig, TokenizerConfig
-from data_quality.duplicates_config import DeduplicateConfig, SelectConfig, SketchConfig
-from data_quality.quality_config import DecontaminateConfig, FilterConfig, QualityConfig
+from corpus.config import ExportConfig, IngestConfig, SourceConfig, TokenizeConfig, TokenizerConfig
+from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
+from data_quality.filter_config import FilterConfig
+from data_quality.quality_config import CutsConfig, DecontaminateConfig, QualityConfig
+from data_quality.select_config import SelectConfig
 from model.config import MixtureSegment, ModelConfig, TrainingConfig
 from model.finetune_config import EvaluateConfig, FinetuneConfig, GenerateConfig
 from stages.base import Resources
@@ -142,6 +144,7 @@ class RunConfig:
                 f"deduplicate.bands × deduplicate.rows = {hashes} must be sketch.permutations = "
                 f"{self.sketch.permutations}"
             )
+        _check_rules(self.filter, self.quality)
         limit = self.filter.contamination_overlap
         if limit is not None and self.decontaminate.comparison.minimum_overlap > limit:
             raise ValueError(
@@ -154,6 +157,9 @@ class RunConfig:
                 raise ValueError(
                     f"the source name {name!r} stands twice among ingest.sources and decontaminate.eval_sets"
                 )
+        for name in self.select.sources:
+            if name not in [source.name for source in self.ingest.sources]:
+                raise ValueError(f"select.sources.{name}: there is no source of this name in ingest.sources")
         for user, needed in REQUIRES.items():
             if getattr(self, user) is not None:
                 for other in needed:
@@ -166,6 +172,16 @@ class RunConfig:
             )
         if self.pretrain and self.tokenize and not self.tokenize.arrow:
             raise ValueError("tokenize.arrow is false, but pretrain reads Arrow shards")
+
+
+def _check_rules(config: FilterConfig, quality: QualityStageConfig) -> None:
+    """Refuse rules and gates that cannot be, and rules over what is not measured, before anything is done."""
+    from data_quality.feature_table import feature_schema
+    from data_quality.gates import check_expectations
+    from data_quality.rules import CONTAMINATION, resolve_rules
+
+    measured = feature_schema(quality.features).names
+    check_expectations(config.expect, resolve_rules(config, measured), CONTAMINATION)
 
 
 REQUIRES: dict[str, tuple[str, ...]] = {

@@ -34,10 +34,13 @@ class Decontaminate(Stage[DecontaminateStageConfig]):
     def parameters(self) -> Any:
         if self._inventory is None:
             from corpus.config import IngestConfig
-            from corpus.inventory import Inventory, take_inventory
+            from corpus.inventory import Inventory
+            from stages.ingest import list_inputs
 
             sets = self.config.eval_sets
-            self._inventory = take_inventory(IngestConfig(sources=sets)) if sets else Inventory(())
+            self._inventory = (
+                list_inputs(IngestConfig(sources=sets), "decontaminate.eval_sets") if sets else Inventory(())
+            )
         files = len(self._inventory.files)
         return {
             **canonical(self.config, self.name),

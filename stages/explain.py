@@ -5,10 +5,12 @@ Answers are plain dictionaries, found through the id index, the ledger and the m
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from data_quality.presets import Rule
 from stages.base import StageError
 from stages.difference import word_difference
 from stages.graph import ORDER
@@ -23,12 +25,14 @@ EXCERPT = 600
 def outputs_of(store: Store, record: Mapping[str, Any]) -> dict[str, Output]:
     """The complete outputs a run record names, by stage, in the order of the graph, that belong together.
 
-    After a run that ended early (`--until`, a gate, a failure) the record still names later outputs of the attempt
-    before. Those were made from other inputs than the ones named now, and are left out.
+    Of a stage that a gate stopped, it is the output that was stopped. After a run that ended early (`--until`, a gate,
+    a failure) the record still names later outputs of the attempt before. Those were made from other inputs than the
+    ones named now, and are left out.
     """
     found: dict[str, Output] = {}
     for stage in ORDER:
-        name = record.get("stages", {}).get(stage, {}).get("output")
+        entry = record.get("stages", {}).get(stage, {})
+        name = entry.get("stopped" if entry.get("status") == "stopped" else "output")
         if not name:
             continue
         try:
@@ -173,6 +177,7 @@ def find_record(ingest: Output, uri: str, number: int) -> list[tuple[str, str, i
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    uri = stored_uri(ingest, uri)
     ledger = ingest.read("about/ledger")
     columns = (ledger.column(name).to_pylist() for name in ("source", "uri", "unit", "status"))
     names = {(source, name): (unit, status) for source, name, unit, status in zip(*columns, strict=True)}
@@ -186,6 +191,7 @@ def find_record(ingest: Output, uri: str, number: int) -> list[tuple[str, str, i
         hint = f"; the nearest is {near[0]!r}" if near else ""
         raise StageError(f"no input file of this run is called {uri!r} (paths are relative to their source){hint}")
     found = []
+    member = ""  # one of an archive
     for source, name in files:
         unit, status = names[source, name]
         for part in ingest.parts():
@@ -195,10 +201,15 @@ def find_record(ingest: Output, uri: str, number: int) -> list[tuple[str, str, i
                 found += [(part.kind, part.stem, number)] if number < part.rows else []
                 continue
             table = ingest.read(part, ["source", "uri", "record"])
+            if not member and uri == name:
+                inside = table.filter(pc.starts_with(table.column("uri"), f"{name}!/"))
+                member = inside.column("uri")[0].as_py() if inside.num_rows else ""
             hit = pc.and_(pc.equal(table.column("uri"), uri), pc.equal(table.column("record"), pa.scalar(number)))
             hit = pc.and_(hit, pc.equal(table.column("source"), source))
             found += [(part.kind, part.stem, row) for row in pc.indices_nonzero(hit).to_pylist()]
     if not found:
+        if member:
+            raise StageError(f"{uri} is an archive; its records are named by their member, e.g. {member}#0")
         rows = {(row["source"], row["uri"]): row for row in ledger.to_pylist()}
         told = ", ".join(
             f"{source}:{name} has {rows[source, name]['records']:,} records, {rows[source, name]['skipped']:,} of them "
@@ -207,8 +218,25 @@ def find_record(ingest: Output, uri: str, number: int) -> list[tuple[str, str, i
             else f"{source}:{name} has {rows[source, name]['records']:,} records"
             for source, name in files
         )
-        raise StageError(f"{uri}#{number}: there is no such record; {told}, counted from 0")
+        skipped = any(rows[of]["skipped"] and number < rows[of]["records"] for of in files)
+        what = "this record was skipped, or is not there" if skipped else "there is no such record"
+        raise StageError(f"{uri}#{number}: {what}; {told}, counted from 0")
     return found
+
+
+def stored_uri(ingest: Output, uri: str) -> str:
+    """A uri as the output has it: without the personal data in names, where they are redacted."""
+    kinds = ingest.manifest["parameters"]["redact"]["kinds"]
+    if not kinds:
+        return uri
+    from corpus.config import RedactConfig
+    from corpus.redaction import Redactor
+
+    redactor = Redactor(RedactConfig(kinds=tuple(kinds)))
+    source, colon, bare = uri.partition(":")
+    if colon and re.fullmatch(r"[a-z0-9-]+", source):
+        return f"{source}:{'!/'.join(map(redactor.name, bare.split('!/')))}"
+    return "!/".join(map(redactor.name, uri.split("!/")))
 
 
 def is_of_unit(stem: str, unit: str) -> bool:
@@ -258,7 +286,8 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
         answer.update(status="kept", stage=stage)
     evidence["decisions"] = decisions
     if "filter" in decisions:
-        evidence["rules"] = _rules(outputs["filter"], decisions["filter"].get("hits", []), evidence.get("features", {}))
+        known = {**document, **evidence.get("features", {})}
+        evidence["rules"] = _rules(outputs["filter"], decisions["filter"].get("hits", []), known)
     if "deduplicate" in decisions and outputs["deduplicate"].has(f"neighbours/{stem}"):
         neighbours = _row(outputs["deduplicate"], f"neighbours/{stem}", row)
         shown = ("cluster_size", "containment", "container", "capped")
@@ -266,7 +295,7 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
     keeper = decisions.get("deduplicate", {}).get("keeper")
     if keeper:
         places = find_id(outputs["ingest"], bytes.fromhex(keeper))
-        evidence["keeper"] = [_place(outputs["ingest"], place, at) for place, at in places]
+        evidence["keeper"] = [place(outputs["ingest"], found, at) for found, at in places]
         if places and keeper != answer["id"]:
             kept_text = _row(outputs["ingest"], f"documents/{places[0][0]}", places[0][1])["text"]
             evidence["difference"] = [list(passage) for passage in word_difference(kept_text, text)]
@@ -284,7 +313,8 @@ def _row(output: Output, name: str, row: int) -> dict[str, Any]:
     return dict(output.read(name).slice(row, 1).to_pylist()[0])
 
 
-def _place(ingest: Output, stem: str, row: int) -> dict[str, Any]:
+def place(ingest: Output, stem: str, row: int) -> dict[str, Any]:
+    """Where a document comes from, and its beginning."""
     found = _row(ingest, f"documents/{stem}", row)
     return {
         "source": found["source"],
@@ -294,19 +324,43 @@ def _place(ingest: Output, stem: str, row: int) -> dict[str, Any]:
     }
 
 
-def _rules(output: Output, hits: list[str], features: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rules that hit: what was measured and what is allowed."""
-    return [
-        {
-            "rule": rule["name"],
-            "measured": features.get(rule["feature"]),
-            "drops_if": f"{rule['feature']} {rule['comparison']} {rule['threshold']}",
-            "reason": rule["reason"],
-            "source": rule["source"],
-        }
-        for rule in output.read_json("rules/table")
-        if rule["name"] in hits
-    ]
+def _rules(output: Output, hits: list[str], known: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rules that hit: what was measured, what drops, why and whose idea it is."""
+    from data_quality.rules import columns_of
+
+    found = []
+    for rule in rules_of(output):
+        if rule.name in hits:
+            measured = {name: looked_up(known, name) for name in columns_of([rule])}
+            found.append(
+                {
+                    "rule": rule.name,
+                    "measured": measured[rule.feature] if [*measured] == [rule.feature] else measured,
+                    "drops_if": rule.condition,
+                    "reason": rule.reason,
+                    "source": rule.source,
+                }
+            )
+    return found
+
+
+def rules_of(output: Output) -> list[Rule]:
+    """The rules in force of a filter's output."""
+    found = []
+    for row in output.read_json("about/rules"):
+        row["threshold"] = tuple(row["threshold"]) if isinstance(row["threshold"], list) else row["threshold"]
+        found.append(Rule(**{name: row[name] for name in Rule.__dataclass_fields__}))
+    return found
+
+
+def looked_up(known: Mapping[str, Any], name: str) -> Any:
+    """What a rule sees of a document under a name: a feature, a column, or a field of `meta`."""
+    if not name.startswith("meta."):
+        return known.get(name)
+    value = json.loads(known["meta"]) if known.get("meta") else None
+    for step in name.split(".")[1:]:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
 
 
 def _tokens(output: Output, stem: str, identity: bytes) -> list[dict[str, Any]]:

@@ -11,6 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
+from data_quality.columns import FEATURES, column
+from data_quality.feature_table import FEATURE_TYPES
+from data_quality.tally import by, frame_of
 from stages import explain
 from stages.graph import ORDER
 from stages.report_clusters import largest_clusters, similarities
@@ -19,7 +24,7 @@ from storage.outputs import Output
 Row = dict[str, Any]
 Check = Callable[[], None]
 
-FEATURES_SHOWN = 6
+FEATURES_SHOWN = 12
 QUARANTINED_SHOWN = 3
 OVERLAPS_SHOWN = 10
 DOCUMENTS_OF_AN_ITEM = 2
@@ -98,7 +103,12 @@ class ReportData:
     normalised: dict[str, int]
     cuts: list[Row]
     rules: list[Row]
-    """The rules in force, each with `first` (documents it is the reason of) and `hits` (all it would drop)."""
+    """The rules in force, each with `condition`, `first` (documents it is the reason of), `hits` (all it would drop)
+    and `alone` (those that no other rule would drop)."""
+    overlaps: list[tuple[str, str, int]]
+    """Pairs of rules and the documents that both would drop."""
+    groups: list[Row]
+    """What became of the documents of each source and language: source, language, reason, documents, bytes."""
     duplicates: Row
     contamination: Row
     samples: dict[str, list[Row]]
@@ -123,7 +133,7 @@ def gather(outputs: Mapping[str, Output], samples: int, *, check: Check = lambda
         Called often; raises if the work must stop.
     """
     ordered = {stage: outputs[stage] for stage in ORDER if stage in outputs}
-    rules = _rules(ordered["filter"], check)
+    rules = _rules(ordered["filter"])
     shown = _features_to_show(rules)
     return ReportData(
         lineage=[_facts(output) for output in ordered.values()],
@@ -135,6 +145,8 @@ def gather(outputs: Mapping[str, Output], samples: int, *, check: Check = lambda
         normalised=ordered["ingest"].read_json("about/normalised") if ordered["ingest"].has("about/normalised") else {},
         cuts=_cuts(ordered["quality"], check),
         rules=rules,
+        overlaps=[(a, b, number) for a, b, number in ordered["filter"].read_json("about/tally")["pairs"]],
+        groups=frame_of(ordered["select"].read_json("about/tally")["groups"]).to_dicts(),
         duplicates=_duplicates(ordered, check),
         contamination=_contamination(ordered, check),
         samples=explain.samples(ordered, samples),
@@ -189,89 +201,98 @@ def _parts(outputs: Mapping[str, Output], check: Check) -> Iterator[str]:
         yield part.stem
 
 
-def _rules(output: Output, check: Check) -> list[Row]:
-    import polars as pl
-
-    hits: dict[str, int] = {}
-    for part in output.parts("decisions"):
-        check()
-        column = pl.Series(pl.from_arrow(output.read(part, ["hits"]).column("hits")))
-        for name, number in column.explode().drop_nulls().value_counts().iter_rows():
-            hits[name] = hits.get(name, 0) + number
-    first = output.counts["dropped"]
-    table: list[Row] = list(output.read_json("rules/table")) if output.has("rules/table") else []
-    known = {rule["name"] for rule in table}
+def _rules(output: Output) -> list[Row]:
+    tally, first = output.read_json("about/tally"), output.counts["dropped"]
     limit = output.manifest["parameters"].get("contamination_overlap")
-    others = [
-        {
-            "name": name,
-            "feature": "overlap" if name == "contamination" else "",
-            "comparison": ">=" if name == "contamination" else "",
-            "threshold": limit if name == "contamination" else "",
-            "reason": "shares text with an evaluation set" if name == "contamination" else "",
-            "source": "",
-        }
-        for name in sorted({*first, *hits} - known)
-    ]
+    contamination = {
+        "name": "contamination",
+        "feature": "overlap",
+        "comparison": ">=",
+        "threshold": limit,
+        "reason": "shares text with an evaluation set",
+        "source": "",
+        "expression": None,
+        "condition": f"overlap >= {limit}",
+    }
+    table: list[Row] = [*([contamination] if limit is not None else []), *output.read_json("about/rules")]
     return [
-        {**rule, "first": first.get(rule["name"], 0), "hits": hits.get(rule["name"], 0)} for rule in [*others, *table]
+        {
+            **rule,
+            "first": first.get(rule["name"], 0),
+            "hits": tally["hits"].get(rule["name"], 0),
+            "alone": tally["alone"].get(rule["name"], 0),
+        }
+        for rule in table
     ]
 
 
 def _features_to_show(rules: list[Row]) -> list[str]:
-    """Numeric features of the rules that hit most."""
+    """Numeric features of the rules that hit most; what rules see in `meta` or in expressions is none of them."""
     found: list[str] = []
     for rule in sorted(rules, key=lambda rule: -int(rule["hits"])):
-        numeric = isinstance(rule["threshold"], int | float) and rule["name"] != "contamination"
+        known = column(rule["feature"])
+        numeric = known is not None and known.type == "number" and known.kind == FEATURES
         if numeric and rule["hits"] and rule["feature"] not in found:
             found.append(rule["feature"])
     return found[:FEATURES_SHOWN]
 
 
-def _empty_histogram(feature: str) -> Histogram:
+def _empty_histogram(outputs: Mapping[str, Output], feature: str, check: Check) -> Histogram:
+    import polars as pl
+
     if feature.endswith(("_share", "_ratio", "_score")):
         return Histogram.even(0.0, 1.0, 40)
-    if feature == "mean_word_length":
+    if feature.endswith("mean_word_length"):
         return Histogram.even(0.0, 20.0, 40)
-    if feature == "stop_words":
+    if feature.endswith("stop_words"):
         return Histogram.even(-0.5, 32.5, 33)
-    return Histogram.of_lengths()
+    if pa.types.is_integer(FEATURE_TYPES[feature]):
+        return Histogram.of_lengths()
+    low, high = math.inf, -math.inf
+    for stem in _parts(outputs, check):
+        stored = outputs["quality"].read(f"features/{stem}", [feature]).column(feature)
+        values = pl.Series(pl.from_arrow(stored)).fill_nan(None).drop_nulls()
+        if len(values):
+            low, high = min(low, float(values.min())), max(high, float(values.max()))  # type: ignore[arg-type]
+    return Histogram.even(low, high, 40) if low < high else Histogram.even(min(low, 0.0), 1.0, 40)
 
 
 def _scan(outputs: Mapping[str, Output], features: list[str], check: Check) -> Scan:
     import polars as pl
 
     lengths = Histogram.of_lengths()
-    histograms = {feature: _empty_histogram(feature) for feature in features}
-    groups: dict[str, list[Any]] = {"source": [], "language": []}
+    histograms = {feature: _empty_histogram(outputs, feature, check) for feature in features}
     for stem in _parts(outputs, check):
-        measured = outputs["quality"].read(f"features/{stem}", sorted({"bytes", "language", *features}))
-        source = outputs["ingest"].read(f"documents/{stem}", ["source"])
+        measured = outputs["quality"].read(f"features/{stem}", sorted({"bytes", *features}))
         decided = outputs["select"].read(f"decisions/{stem}", ["dropped_by"])
         frame = pl.DataFrame({name: pl.from_arrow(measured.column(name)) for name in measured.column_names})
-        frame = frame.with_columns(
-            source=pl.Series(pl.from_arrow(source.column("source"))),
-            selected=pl.Series(pl.from_arrow(decided.column("dropped_by"))).is_null(),
-        )
+        frame = frame.with_columns(selected=pl.Series(pl.from_arrow(decided.column("dropped_by"))).is_null())
         for series, rows in (("selected", pl.col("selected")), ("dropped", ~pl.col("selected"))):
             lengths.add(series, frame.filter(rows)["bytes"].to_numpy())
         for feature, histogram in histograms.items():
             histogram.add("documents", frame[feature].cast(pl.Float64).fill_nan(None).drop_nulls().to_numpy())
-        for column, found in groups.items():
-            found.append(
-                frame.group_by(column).agg(
-                    documents=pl.len().cast(pl.Int64),
-                    bytes=pl.col("bytes").sum().cast(pl.Int64),
-                    selected=pl.col("selected").sum().cast(pl.Int64),
-                    selected_bytes=pl.col("bytes").filter("selected").sum().cast(pl.Int64),
-                )
-            )
+    tally = outputs["select"].read_json("about/tally")
     return Scan(
-        sources=_sums(groups["source"], "source"),
-        languages=_sums(groups["language"], "language"),
+        sources=_groups(tally, "source"),
+        languages=_groups(tally, "language"),
         lengths=lengths.trimmed(),
         features={name: histogram.trimmed() for name, histogram in histograms.items()},
     )
+
+
+def _groups(tally: Row, what: str) -> list[Row]:
+    """What was read and selected by source or language, the largest first."""
+    documents, sizes = by(tally, what), by(tally, what, "bytes")
+    return [
+        {
+            what: name,
+            "documents": read,
+            "bytes": sizes[name][0],
+            "selected": selected,
+            "selected_bytes": sizes[name][1],
+        }
+        for name, (read, selected) in documents.items()
+    ]
 
 
 def _sums(frames: list[Any], key: str) -> list[Row]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from stages import report_charts as charts
 from stages import report_models as models
+from stages import report_quality as quality
 from stages.explain import EXCERPT
 from stages.report_assets import SCRIPT, STYLE, content_policy, packed_plotly
 from stages.report_data import ReportData
@@ -48,9 +49,9 @@ def page(data: ReportData, occasion: Occasion) -> str:
     sections: tuple[tuple[str, Callable[[], Html]], ...] = (
         ("Funnel", lambda: funnel(data)),
         ("Sources", lambda: sources(data)),
-        ("Rules", lambda: rules(data)),
-        ("Lengths and languages", lambda: shapes(data)),
-        ("Features", lambda: features(data)),
+        ("Lengths and languages", lambda: quality.languages(data)),
+        ("Rules", lambda: quality.rules(data)),
+        ("Features", lambda: quality.features(data)),
         ("Duplicates", lambda: duplicates(data)),
         ("Contamination", lambda: contamination(data)),
         ("Samples", lambda: samples(data)),
@@ -154,7 +155,7 @@ def sources(data: ReportData) -> Html:
         "source", "files", "on disk", "records", "quarantined", "documents", "text", "selected", "share",
         "text selected",
     )  # fmt: skip
-    pieces = [table("Sources", header, rows)]
+    pieces = [table("Sources", header, rows), quality.fates(data, "source")]
     if len(data.scan.sources) > 1:
         pieces.insert(0, figure(charts.shares_by_group(data.scan.sources, "source", "source"), "Documents by source"))
     gone = sum(row.get("tombstones", 0) for row in data.files)
@@ -184,72 +185,6 @@ def _place(row: Row) -> Html:
 
 def _wide(text: str) -> Html:
     return element("bdi", text)
-
-
-# ------------------------------------------------------------------------------------------------ rules, features
-
-
-def rules(data: ReportData) -> Html:
-    """Which rules hit: as the first reason, and in all."""
-    read = next((row["read"] for row in data.funnel if row["stage"] == "filter"), 0)
-    hitting = sorted((rule for rule in data.rules if rule["hits"] or rule["first"]), key=lambda rule: -rule["hits"])
-    silent = [rule["name"] for rule in data.rules if not (rule["hits"] or rule["first"])]
-    if not data.rules:
-        return paragraph("No rules are in force.")
-    rows = [
-        (
-            code(rule["name"]), rule["first"], rule["hits"], share(rule["hits"], read),
-            Html(f"{escape(rule['feature'])} {escape(rule['comparison'])} {escape(_threshold(rule['threshold']))}"),
-            rule["reason"],
-        )
-        for rule in hitting
-    ]  # fmt: skip
-    header = ("rule", "first reason", "all hits", "of all read", "drops where", "meaning")
-    note = (
-        "The first rule that drops a document, in the order of the table in force, is its reason; every rule that "
-        "would drop it is counted among the hits. A rule with many hits and few first reasons agrees with others."
-    )
-    pieces = [paragraph(note, class_="soft")]
-    pieces.append(table("Rules that hit", header, rows) or paragraph("No rule dropped anything."))
-    origins = sorted({rule["source"] for rule in hitting if rule["source"]})
-    if origins:
-        pieces.append(paragraph("From: ", "; ".join(origins), ".", class_="soft"))
-    if silent:
-        pieces.append(paragraph("In force without a hit: ", join((code(name) for name in silent), ", "), "."))
-    return join(pieces)
-
-
-def _threshold(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(str(one) for one in value[:12]) + (" …" if len(value) > 12 else "")
-    return f"{value:,g}" if isinstance(value, int | float) else str(value)
-
-
-def shapes(data: ReportData) -> Html:
-    """How long the documents are and in which languages."""
-    if not data.scan.sources:
-        return Html("")
-    pieces = [figure(charts.lengths(data.scan.lengths), "Length of documents")]
-    languages = [row for row in data.scan.languages if row["language"] is not None]
-    if languages:
-        pieces.append(
-            figure(charts.shares_by_group(data.scan.languages, "language", "language"), "Documents by language")
-        )
-    return join(pieces)
-
-
-def features(data: ReportData) -> Html:
-    """Values of the features that the busiest rules look at."""
-    shown = []
-    for name, histogram in data.scan.features.items():
-        looking = [
-            rule for rule in data.rules if rule["feature"] == name and isinstance(rule["threshold"], int | float)
-        ]
-        shown.append(figure(charts.feature(histogram, name, looking), name))
-    if not shown:
-        return Html("")
-    note = "All documents by the features of the rules that hit most. What the rules in force drop is shaded."
-    return join([paragraph(note, class_="soft"), element("div", *shown, class_="pair")])
 
 
 # ------------------------------------------------------------------------------------------------ duplicates

@@ -181,7 +181,9 @@ def run_stage(
 def _gated(stage: Stage[Any], result: StageResult) -> StageResult:
     reasons = stage.gate(result.output)
     if reasons:
-        raise GateError(f"{stage.name}: " + "; ".join(reasons))
+        error = GateError(f"{stage.name}: " + "\n".join(reasons))
+        error.output = result.output.name
+        raise error
     return result
 
 

@@ -140,6 +140,7 @@ def _look_up(output: Output, kind: str, query: str) -> list[tuple[Takedown, str,
         except StageError:
             return []
         return [(_entry(output, ledger, stem, row), stem, row) for sort, stem, row in held if sort == "documents"]
+    query = explain.stored_uri(output, query)
     source, colon, bare = query.partition(":")
     named = [row for row in ledger if row["uri"] == query or (colon and (row["source"], row["uri"]) == (source, bare))]
     found: list[tuple[Takedown, str, int]] = []

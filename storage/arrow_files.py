@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from storage.filesystem import Store
 
 COMPRESSION = "zstd"
-COMPRESSION_LEVEL = 3
+COMPRESSION_LEVEL = 1
 ROW_GROUP_ROWS = 16_384
 ROW_GROUP_BYTES = 16 << 20
 
@@ -65,13 +65,12 @@ def _value_bytes(column: pa.ChunkedArray | pa.Array) -> int:
 
 
 def write_parquet(file: Path, table: pa.Table, schema: pa.Schema) -> None:
-    """Write a local Parquet file (zstd level 3, fixed row groups)."""
-    # Joining the chunks first keeps the bytes free of how the table was put together.
-    whole = cast(table, schema).combine_chunks()
-    pq.write_table(
-        whole,
+    """Write a local Parquet file (zstd, fixed row groups)."""
+    whole = cast(table, schema)
+    rows = row_group_rows(whole)
+    with pq.ParquetWriter(
         file,
-        row_group_size=row_group_rows(whole),
+        schema,
         compression=COMPRESSION,
         compression_level=COMPRESSION_LEVEL,
         use_dictionary=[f.name for f in schema if pa.types.is_string(f.type)],
@@ -79,7 +78,11 @@ def write_parquet(file: Path, table: pa.Table, schema: pa.Schema) -> None:
         data_page_version="2.0",
         version="2.6",
         store_schema=True,
-    )
+    ) as writer:
+        # Joining the chunks of a row group keeps the bytes free of how the table was put together; joining all of them
+        # at once would hold the table twice.
+        for begin in range(0, max(1, whole.num_rows), rows):
+            writer.write_table(whole.slice(begin, rows).combine_chunks(), row_group_size=rows)
 
 
 def write_ipc(file: Path, table: pa.Table, schema: pa.Schema) -> None:

@@ -88,7 +88,7 @@ def decode_body(body: bytes, fields: Mapping[str, str], max_bytes: int, cut: boo
         The body is known to be cut short: what there is of it is taken.
     """
     if "chunked" in fields.get("transfer-encoding", "").lower():
-        joined = _join_chunks(body, cut)
+        joined = join_chunks(body, cut)
         if isinstance(joined, BodyProblem):
             return joined
         body = joined
@@ -110,7 +110,7 @@ def decode_body(body: bytes, fields: Mapping[str, str], max_bytes: int, cut: boo
     return body
 
 
-def _join_chunks(body: bytes, cut: bool) -> bytes | BodyProblem:
+def join_chunks(body: bytes, cut: bool) -> bytes | BodyProblem:
     """The content of chunks (RFC 9112, section 7.1); the body itself if it does not begin with a whole chunk.
 
     A missing last chunk is no fault: crawlers leave it out.

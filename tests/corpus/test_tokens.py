@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from corpus.config import TokenizerConfig
-from corpus.documents import document_id
+from corpus.texts import document_id
 from corpus.tokenizer import (
     TokenizerError,
     as_plain_text,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
 import io
 import itertools
 import re
@@ -278,6 +280,20 @@ def test_a_broken_stream_is_one_bad_record_and_a_damaged_member_costs_only_itsel
     assert [frame.end for frame in found[3:]] == [-1, -1, -1]
 
 
+def test_a_record_whose_compressed_data_has_a_wrong_checksum_is_no_document() -> None:
+    members = [gzip.compress(record(b"%d " % number * 9000), mtime=0) for number in range(4)]
+    wrong = bytearray(members[1])
+    wrong[-5] ^= 1  # of the checksum
+    found = frames(b"".join([members[0], bytes(wrong), *members[2:]]))
+    assert [frame.error for frame in found] == ["", "broken-stream", "", ""]
+    assert "Incorrect checksum" in found[1].message
+    assert found[1].block.startswith(b"WARC/1.0")
+    found = frames(b"".join([*members[2:], bytes(wrong)]))
+    assert [frame.error for frame in found] == ["", "", "broken-stream"]
+    cut = b"".join(members)[:-4]  # cut off behind the text: nothing says that it is wrong
+    assert [frame.error for frame in frames(cut)] == ["", "", "", "", "broken-stream"]
+
+
 def test_reading_goes_on_at_every_cursor(shared_data: Path) -> None:
     data = (shared_data / "warc/cc_net/sample.warc.txt").read_bytes() + b"garbage\n"
     data += (shared_data / "warc/warcio/example.warc").read_bytes()
@@ -521,3 +537,60 @@ def test_no_body_raises_or_outgrows_its_bound(name: str, data: st.DataObject) ->
     fields = {"content-encoding": name, "transfer-encoding": data.draw(st.sampled_from(["", "chunked"]))}
     found = decode_body(bytes(body), fields, 5000)
     assert isinstance(found, BodyProblem) or len(found) <= max(5000, len(body))
+
+
+# --- digests ---------------------------------------------------------------------------------------------------------
+
+BLOCK = b"Bread is made of flour."
+
+
+def _digest(data: bytes, algorithm: str = "sha1", encode: Any = base64.b32encode) -> str:
+    return f"{algorithm}:{encode(hashlib.new(algorithm, data).digest()).decode()}"
+
+
+def _hexadecimal(data: bytes) -> bytes:
+    return data.hex().encode()
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256", "sha512"])
+@pytest.mark.parametrize("encode", [base64.b32encode, base64.b64encode, base64.urlsafe_b64encode, _hexadecimal])
+def test_digests_are_checked_however_they_are_written(algorithm: str, encode: Any) -> None:
+    for name in ("WARC_Block_Digest", "WARC_Payload_Digest"):
+        right, wrong = _digest(BLOCK, algorithm, encode), _digest(b"+-_/", algorithm, encode)
+        for stated in (right, right.rstrip("="), right.replace("sha", "SHA-")):
+            assert texts(read(record(BLOCK, **{name: stated}))) == [BLOCK.decode()]
+        [bad] = read(record(BLOCK, **{name: wrong}))
+        assert isinstance(bad, BadRecord)
+        assert bad.error == "wrong-digest"
+        assert f"{name.replace('_', '-')} is {wrong}, the bytes have {algorithm}:" in bad.message
+        assert bad.message.replace("/", "_").replace("+", "-").count(right.replace("/", "_").replace("+", "-")) == 1
+        assert texts(read(record(BLOCK, **{name: wrong}), digests="ignore")) == [BLOCK.decode()]
+
+
+@pytest.mark.parametrize(
+    "stated", ["", "sha1", "sha1:", "sha1:1112H3S6NNFQ2MSVX7XZKYAYSCX5QBYJ", "crc32:ABCDEFGH", ":x"]
+)
+def test_digests_that_nobody_understands_say_nothing(stated: str) -> None:
+    assert texts(read(record(BLOCK, WARC_Block_Digest=stated, WARC_Payload_Digest=stated))) == [BLOCK.decode()]
+
+
+def test_the_digest_of_a_payload_may_be_that_of_what_was_sent_joined_or_decoded() -> None:
+    page = b"<html><body><p>Bread is made of flour and water.</p></body></html>"
+    packed = gzip.compress(page)
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(packed), packed)
+    headers = "HTTP/1.1 200 OK", "Content-Type: text/html", "Transfer-Encoding: chunked", "Content-Encoding: gzip"
+    block = "\r\n".join([*headers, "", ""]).encode() + chunked
+    for payload, expected in ((chunked, "document"), (packed, "document"), (page, "document"), (b"x", "wrong-digest")):
+        fields = {"Content_Type": "application/http", "WARC_Payload_Digest": _digest(payload)}
+        assert [outcome(found) for found in read(record(block, "response", **fields))] == [expected]
+        # The block's digest says more.
+        fields["WARC_Block_Digest"] = _digest(block)
+        assert [outcome(found) for found in read(record(block, "response", **fields))] == ["document"]
+
+
+def test_digests_of_what_was_truncated_or_rewritten_and_of_revisits_prove_nothing() -> None:
+    wrong = _digest(b"other")
+    assert texts(read(record(BLOCK, WARC_Block_Digest=wrong, WARC_Truncated="length"))) == [BLOCK.decode()]
+    assert [outcome(found) for found in read(record(BLOCK, "revisit", WARC_Payload_Digest=wrong))] == ["warc-revisit"]
+    rewritten = record(b"One.\r\nTwo.", WARC_Block_Digest=_digest(b"One.\r\nTwo.")).replace(b"\r\n", b"\n")
+    assert [text.rstrip("\n") for text in texts(read(rewritten))] == ["One.\nTwo."]

@@ -47,7 +47,7 @@ def test_the_defaults_and_changes_make_a_configuration(file: Path) -> None:
 
 
 def test_a_configuration_survives_its_own_record(file: Path) -> None:
-    config = load_config(file, ["select.repeats={a: 2}", "deduplicate.priority=[longest]"])
+    config = load_config(file, ["select.languages={de: {repeats: 2}}", "deduplicate.priority=[longest]"])
     assert from_values(json.loads(json.dumps(canonical(config))), "the record") == config
 
 
@@ -74,8 +74,28 @@ CASES: list[tuple[str, list[str]]] = [
     ("sketch=null", ["sketch = null", "must be a section", "cannot be switched off"]),
     ("sketch=[]", ["must be a section"]),
     ("pretrain=null", ["evaluate needs pretrain, which is null"]),
-    ("select.repeats.a=x", ['select.repeats.a = "x"', "whole number"]),
-    ("select.source_documents=[1]", ["must be a mapping"]),
+    ("select.languages.de.repeats=x", ['select.languages.de.repeats = "x"', "whole number"]),
+    ("select.languages=[1]", ["must be a mapping"]),
+    ("select.sources.float.repeats=x", ["select.sources.float.repeats", "whole number"]),
+    ("select.languages.de={share: 3}", ["did you mean select.languages.de.max_share?"]),
+    ("select.max_share=3", ["did you mean select.sources.*.max_share or select.languages.*.max_share?"]),
+    ("filter.rules.x={expresion: a}", ["did you mean filter.rules.x.expression?"]),
+    (
+        "filter.rules.x={feature: words, comparison: <, threshold: [1]}",
+        [
+            "has a problem",
+            "filter.rules.x.threshold = [1]: must be a number, text, a list of text or a number for each",
+        ],
+    ),
+    (
+        "filter.rules.x={feature: wrods, comparison: <, threshold: 1}",
+        ["filter.rules.x.feature", "did you mean 'words'"],
+    ),
+    ("filter.rules.x.expression=words > avg(words)", ["filter.rules.x.expression", "more than one document"]),
+    ("filter.rules.x={feature: cut_words, comparison: <, threshold: 1}", ["set quality.features.measure_cut"]),
+    ("filter.expect.gopher-hashes={max: 0.1}", ["did you mean hits:gopher-hashes?"]),
+    ("filter.expect.kept_share={}", ["it expects nothing"]),
+    ("select.sources.nowhere.repeats=2", ["there is no source of this name in ingest.sources"]),
     ("deduplicate.priority=[longest, nwest]", ["deduplicate.priority[1]", "did you mean newest?"]),
     ("deduplicate.rows=5", ["must be sketch.permutations"]),
     ("evaluate.generate.prompts=hello", ["must be a list: [hello]"]),
