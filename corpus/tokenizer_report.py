@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from corpus.encoding.encoder import Encoder
-from corpus.tokenizer import vocabulary_size
 from storage.schemas import token_type
 
 LISTED = 20
@@ -37,7 +36,7 @@ def tokenizer_report(encoder: Encoder, batches: Iterable[pa.Table]) -> dict[str,
     back) and an excerpt of the first as `round_trip_example`.
     """
     tokenizer = encoder.tokenizer
-    size = vocabulary_size(tokenizer)
+    size = encoder.vocabulary_size
     used = np.zeros(size, np.int64)
     amounts: dict[str, dict[str, Integers]] = {"sources": {}, "languages": {}}
     whole = np.zeros(3, np.int64)

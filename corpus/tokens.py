@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from corpus.encoding.encoder import Encoder
-from corpus.tokenizer import TokenizerError, sample_mask, vocabulary_size
+from corpus.tokenizer import TokenizerError, sample_mask
 from storage.schemas import token_schema, token_type
 
 # Of what the compiled way encoded, about this share is encoded by `tokenizers` too, at most so many bytes a call.
@@ -49,7 +49,7 @@ def encode_documents(
         If the vocabulary, or `end_id`, does not fit `dtype`, or the tokeniser is set to something else than above.
     """
     tokenizer = encoder.tokenizer
-    size = vocabulary_size(tokenizer)
+    size = encoder.vocabulary_size
     if dtype != token_type(size):
         raise TokenizerError(f"tokens of a vocabulary of {size} are {token_type(size)}, not {dtype}")
     if end_id is not None and not 0 <= end_id < size:

@@ -1,7 +1,7 @@
 """tokenize: the selected documents as token shards, one row a document, each shard of one split and source.
 
 Parts: `<split>-arrow/<stem>-<k>` (mapped into memory for training), `<split>-parquet/<stem>-<k>` (to share, to query),
-`<split>-megatron/<stem>-<k>` and `<split>-megatron-index/<stem>-<k>`, `<split>-npy/<stem>-<k>` (for other trainers);
+`<split>-megatron/<stem>-<k>.bin` and `.idx`, `<split>-npy/<stem>-<k>` (for other trainers);
 `summary/tokens`: documents, rows (repeats counted), tokens and end tokens by split and source; `summary/shards`: the
 source and the tokens of every shard, which training needs to know before it opens one; `about/encoding`: documents by
 the way they were encoded, and how many were compared with the library.
@@ -113,8 +113,8 @@ class Tokenize(Stage[TokenizeConfig]):
             writer.parquet(f"{split}-parquet/{name}", shard, token_schema(dtype))
         if self.config.megatron:
             data, index = megatron_files(shard)
-            writer.bytes(f"{split}-megatron/{name}", data, ".bin", shard.num_rows)
-            writer.bytes(f"{split}-megatron-index/{name}", index, ".idx", shard.num_rows)
+            for ending, content in ((".bin", data), (".idx", index)):  # Megatron looks for them side by side
+                writer.bytes(f"{split}-megatron/{name}{ending}", content, "", shard.num_rows)
         if self.config.npy:
             writer.bytes(f"{split}-npy/{name}", npy_bytes(shard), ".npy", shard.num_rows)
 

@@ -71,6 +71,8 @@ class Encoder:
         Name of the way of splitting, "" where all texts go to the library.
     reason
         Why they do, else "".
+    vocabulary_size
+        One more than the highest id, added tokens included.
     counts
         What was done so far.
     """
@@ -80,6 +82,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer, *, compiled: bool = True) -> None:
         self.tokenizer = tokenizer
+        self.vocabulary_size = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self.counts = EncoderCounts()
         description = json.loads(tokenizer.to_str())
         self.pattern, self.reason = compiled_pattern(description) if compiled else ("", "asked for")
@@ -107,9 +110,9 @@ class Encoder:
         if any(new not in spelled for _, new in merges.values()):
             return "some of its tokens are not written in the characters that stand for bytes"
         keys = np.array([left << 32 | right for left, right in merges], np.uint64)
-        pairs = np.empty((_slots(len(keys)), 2), np.uint64)
+        pairs = np.empty((2 * _slots(len(keys)), 2), np.uint64)  # most pairs are not there: found out at once
         kernels.fill_pairs(pairs, keys, np.array([rank << 32 | new for rank, new in merges.values()], np.uint64))
-        self._room = np.empty((3, kernels.SHORT_MERGE), np.uint32)
+        self._room = np.empty((2, kernels.SHORT_MERGE), np.uint64)
         words = _words(spelled if model.get("ignore_merges") else {})
         none = np.full(CODE_POINTS, kernels.NO_TOKEN, np.uint32), np.zeros(1 << 16, np.uint8)
         self._model = (byte_ids, pairs, *none, *words)
@@ -175,7 +178,7 @@ class Encoder:
             encoded = self._compiled(part, end_token) if self.pattern else self._library(part, end_token, self.reason)
             offsets[begin + 1 : end + 1] = encoded.offsets[1:] + offsets[begin]
             pieces.append(encoded.tokens.astype(dtype))
-        return Encoded(np.concatenate(pieces) if pieces else np.empty(0, dtype), offsets)
+        return Encoded(_joined(pieces, dtype), offsets)
 
     def _compiled(self, texts: pa.LargeStringArray, end_token: int | None) -> Encoded:
         from corpus.encoding import kernels
@@ -234,7 +237,13 @@ class Encoder:
             pieces.append(np.array(gathered, np.uint32))
         if reason is not None:
             self.counts.library[reason] += len(texts)
-        return Encoded(np.concatenate(pieces) if pieces else np.empty(0, np.uint32), offsets)
+        return Encoded(_joined(pieces, np.uint32), offsets)
+
+
+def _joined(pieces: list[Any], dtype: npt.DTypeLike) -> Any:
+    if len(pieces) == 1:
+        return pieces[0]
+    return np.concatenate(pieces) if pieces else np.empty(0, dtype)
 
 
 def byte_alphabet() -> list[str]:

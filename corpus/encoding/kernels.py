@@ -31,6 +31,7 @@ NO_PAIR = np.uint64(0xFFFFFFFFFFFFFFFF)
 NO_TOKEN = _NO_RANK = np.uint32(0xFFFFFFFF)
 
 _K1, _K2, _K3 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9)
+_EACH, _HIGHEST = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
 _MASKS = np.array(
     [[(1 << 8 * min(8, max(0, size - 8 * word))) - 1 for word in range(KEY_WORDS)] for size in range(KEY_BYTES + 1)],
     np.uint64,
@@ -202,7 +203,7 @@ def _find_word(words: Array, word_data: Array, word_offsets: Array, data: Array,
 
 @njit(cache=True, nogil=True)
 def _symbols(data: Array, start: Number, end: Number, model: Any, ids: Array) -> Number:
-    """Write what merging begins with to `ids` (uint32), a number for every byte or whole character; how many."""
+    """Write what merging begins with to `ids`, a number for every byte or whole character; how many."""
     byte_ids, character_ids, unsafe = model[0], model[2], model[3]
     size, index = 0, start
     while index < end:
@@ -229,34 +230,31 @@ def _symbols(data: Array, start: Number, end: Number, model: Any, ids: Array) ->
 def _merge_short(data: Array, start: Number, end: Number, model: Any, room: Array) -> Number:
     """Merge a piece of at most SHORT_MERGE bytes: the pair of the lowest rank first, the leftmost of equals.
 
-    The tokens are in `room[1]` afterwards, their number is returned.
+    The tokens are in `room[0]` afterwards, their number is returned.
     """
-    pairs, ranks, ids, news = model[1], room[0], room[1], room[2]
+    pairs, ids, found = model[1], room[0], room[1]  # found[i] is what `_pair` says of ids[i] and ids[i + 1]
     size = _symbols(data, start, end, model, ids)
     for index in range(size - 1):
-        found = _pair(pairs, ids[index], ids[index + 1])
-        ranks[index], news[index] = np.uint32(found >> np.uint64(32)), np.uint32(found)
+        found[index] = _pair(pairs, ids[index], ids[index + 1])
     while size > 1:
-        best = _NO_RANK
+        best = NO_PAIR
         for index in range(size - 1):
-            best = min(best, ranks[index])
-        if best == _NO_RANK:
+            best = min(best, found[index])
+        if best == NO_PAIR:
             break
         at = 0
-        while ranks[at] != best:
+        while found[at] != best:
             at += 1
-        ids[at] = news[at]
+        ids[at] = best & np.uint64(0xFFFFFFFF)
         size -= 1
         for index in range(at + 1, size):
             ids[index] = ids[index + 1]
         for index in range(at + 1, size - 1):
-            ranks[index], news[index] = ranks[index + 1], news[index + 1]
+            found[index] = found[index + 1]
         if at > 0:
-            found = _pair(pairs, ids[at - 1], ids[at])
-            ranks[at - 1], news[at - 1] = np.uint32(found >> np.uint64(32)), np.uint32(found)
+            found[at - 1] = _pair(pairs, ids[at - 1], ids[at])
         if at + 1 < size:
-            found = _pair(pairs, ids[at], ids[at + 1])
-            ranks[at], news[at] = np.uint32(found >> np.uint64(32)), np.uint32(found)
+            found[at] = _pair(pairs, ids[at], ids[at + 1])
     return size
 
 
@@ -265,7 +263,7 @@ def merge_alone(data: Array, offsets: Array, model: Any, room: Array, found: Arr
     """Set `found` (uint32) to the one token of each byte string (of at most SHORT_MERGE), NO_TOKEN if it has more."""
     for row in range(len(offsets) - 1):
         size = _merge_short(data, offsets[row], offsets[row + 1], model, room)
-        found[row] = room[1, 0] if size == 1 else NO_TOKEN
+        found[row] = np.uint32(room[0, 0]) if size == 1 else NO_TOKEN
 
 
 @njit(cache=True, nogil=True)
@@ -364,7 +362,7 @@ def _tokenise(data: Array, start: Number, end: Number, model: Any, room: Array, 
     if end - start <= SHORT_MERGE:
         size = _merge_short(data, start, end, model, room)
         for index in range(size):
-            out[number + index] = room[1, index]
+            out[number + index] = np.uint32(room[0, index])
         return number + size
     tokens = _merge_long(data, start, end, model)
     out[number : number + len(tokens)] = tokens
@@ -429,7 +427,7 @@ def encode(
         uint64 (entries, ENTRY_WORDS) and (entries, LONG_ENTRY_WORDS), entries powers of two: what was tokenised
         before. All zeros at first; what they hold changes how long this takes, never what comes out.
     room
-        uint32 (3, SHORT_MERGE).
+        uint64 (2, SHORT_MERGE).
     end_token
         Written behind every text; negative for none.
     out, out_offsets
@@ -554,15 +552,30 @@ def mark_texts(
         uint8 and int64: the phrases, none empty, sorted.
     """
     begins = np.empty(256, np.bool_)
+    firsts = np.empty(256, np.uint64)
+    number = 0
     for byte in range(256):
         begins[byte] = first_bytes[byte + 1] > first_bytes[byte]
+        if begins[byte]:
+            firsts[number] = np.uint64(byte) * _EACH
+            number += 1
     for row in range(len(offsets) - 1):
-        limit = offsets[row + 1]
-        for index in range(offsets[row], limit):
-            if not begins[data[index]]:
-                continue
-            if _phrase_at(data, index, limit, first_bytes, phrases, phrase_offsets):
-                found[row] = True
+        index, limit = offsets[row], offsets[row + 1]
+        while index < limit:
+            if number <= 4 and index + 8 <= limit:
+                word, hits = _load64(data, index), np.uint64(0)
+                for first in range(number):
+                    other = word ^ firsts[first]
+                    hits |= (other - _EACH) & ~other & _HIGHEST
+                if not hits:
+                    index += 8
+                    continue
+            stop = min(index + 8, limit)
+            while index < stop and not found[row]:
+                if begins[data[index]] and _phrase_at(data, index, limit, first_bytes, phrases, phrase_offsets):
+                    found[row] = True
+                index += 1
+            if found[row]:
                 break
 
 

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from corpus.config import IngestConfig, SourceConfig, TokenizeConfig, TokenizerConfig
 from data_quality.duplicates_config import DeduplicateConfig, SelectConfig
 from data_quality.quality_config import FilterConfig
-from stages.base import Resources
+from stages.base import Resources, StageError
 from stages.config import RunConfig
 from stages.plan import Selection
 from stages.pool import WorkerPool
@@ -55,6 +55,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[SourceConfig, ...
 
 
 def run(folder: Path, pool: WorkerPool, sources: tuple[SourceConfig, ...], **settings: Any) -> Mapping[str, Output]:
+    last = settings.pop("last", "tokenize")
     config = RunConfig(
         ingest=IngestConfig(sources=sources),
         filter=FilterConfig(presets=("none",)),
@@ -69,7 +70,7 @@ def run(folder: Path, pool: WorkerPool, sources: tuple[SourceConfig, ...], **set
         workspace=str(folder / "ws"),
         how=Resources(workers=2),
     )
-    session = Session(config, Selection(until="tokenize"))
+    session = Session(config, Selection(until=last))
     with session.attempt():
         for name in session.selected():
             session.run(name, PlainBatches(pool, 0), Silent())
@@ -140,8 +141,8 @@ def test_shards_keep_their_size_and_all_forms_hold_the_same(outputs: Mapping[str
             flat = table["tokens"].combine_chunks().flatten().to_numpy()
             assert len(flat) <= 4096 + 200
             assert np.array_equal(np.load(output.local_file(f"{split}-npy/{name}")), flat)
-            binary = output.local_file(f"{split}-megatron/{name}").read_bytes()
-            index = output.local_file(f"{split}-megatron-index/{name}").read_bytes()
+            binary = output.local_file(f"{split}-megatron/{name}.bin").read_bytes()
+            index = output.local_file(f"{split}-megatron/{name}.idx").read_bytes()
             assert index[:9] == b"MMIDIDX\x00\x00"
             version, code, sequences, documents = struct.unpack_from("<QBQQ", index, 9)
             assert (version, code, sequences, documents) == (1, 8, len(table), len(table) + 1)
@@ -219,3 +220,68 @@ def test_other_tokens_than_the_librarys_stop_the_run(monkeypatch: pytest.MonkeyP
     wrong = pa.array(["one twO", "three"], pa.large_string())
     with pytest.raises(TokenizerError, match=r"document 6161.*gpt2.*other tokens"):
         check_documents(encoder, wrong, table, 0)
+
+
+def test_the_sample_is_weighted_by_source_and_counted(
+    tmp_path: Path, pool: WorkerPool, sources: tuple[SourceConfig, ...]
+) -> None:
+    config = TokenizerConfig(vocabulary_size=400, sample_bytes=8000, source_weights={"notes": 3})
+    output = run(tmp_path, pool, sources, tokenizer=config, last="tokenizer")["tokenizer"]
+    sample = output.read_json("about/sample")
+    assert 4000 < sum(sample["bytes"].values()) < 14000
+    assert 1.5 < sample["bytes"]["notes"] / sample["bytes"]["web"] < 6
+    report = output.read_json("tokenizer/report")
+    assert report["sources"].keys() == {"web", "notes"}
+    assert sum(own["documents"] for own in report["languages"].values()) == report["documents"]
+    assert report["lossless"]
+    assert report["round_trip_failures"] == 0
+    assert output.counts["read"] == output.counts["kept"] == sum(sample["documents"].values())
+
+
+def test_a_source_that_is_not_there_has_no_weight(
+    tmp_path: Path, pool: WorkerPool, sources: tuple[SourceConfig, ...]
+) -> None:
+    config = TokenizerConfig(vocabulary_size=400, source_weights={"books": 3})
+    with pytest.raises(StageError, match=r"tokenizer\.source_weights\.books.*there are: notes, web"):
+        run(tmp_path, pool, sources, tokenizer=config, last="tokenizer")
+
+
+@pytest.mark.parametrize("kind", ["unigram", "wordpiece"])
+def test_other_kinds_go_all_the_way(
+    tmp_path: Path, pool: WorkerPool, sources: tuple[SourceConfig, ...], kind: str
+) -> None:
+    config = TokenizerConfig(kind=kind, vocabulary_size=400)  # type: ignore[arg-type]
+    outputs = run(tmp_path, pool, sources, tokenizer=config)
+    (reason,) = outputs["tokenize"].read_json("about/encoding")["library"]
+    assert "not byte-level BPE" in reason
+    rows = outputs["tokenize"].read_json("summary/tokens")["sources"]
+    assert all(row["tokens"] > row["rows"] for row in rows)
+
+
+def test_a_given_folder_is_known_by_its_content_and_brings_its_template(
+    tmp_path: Path, pool: WorkerPool, sources: tuple[SourceConfig, ...], outputs: Mapping[str, Output]
+) -> None:
+    names = set()
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        json_file = outputs["tokenizer"].local_file("tokenizer/tokenizer")
+        (folder / "tokenizer.json").write_bytes(json_file.read_bytes())
+        (folder / "chat_template.jinja").write_text("{{ messages }}")
+        (folder / "model.safetensors").write_text(name)
+        config = TokenizerConfig(kind="folder", path=str(folder))
+        output = run(tmp_path, pool, sources, tokenizer=config, last="tokenizer")["tokenizer"]
+        assert output.local_file("tokenizer/chat-template").read_text() == "{{ messages }}"
+        names.add(output.name)
+    assert len(names) == 1
+    config = TokenizerConfig(kind="folder", path=str(tmp_path / "one"), chat_template="{% for %}")
+    with pytest.raises(StageError, match=r"tokenizer: tokenizer\.chat_template, line 1: not a Jinja template"):
+        run(tmp_path, pool, sources, tokenizer=config, last="tokenizer")
+    for kind, place, message in (
+        ("folder", "none", "is not a folder"),
+        ("folder", "ws", "holds no tokenizer"),
+        ("file", "none", r"tokenizer\.path: .*none cannot be read"),
+    ):
+        config = TokenizerConfig(kind=kind, path=str(tmp_path / place))  # type: ignore[arg-type]
+        with pytest.raises(StageError, match=message):
+            run(tmp_path, pool, sources, tokenizer=config, last="tokenizer")
