@@ -263,7 +263,7 @@ def find_overlaps(
         return OVERLAPS.empty_table()
     values, offsets = string_buffers(texts)
     sizes = np.unique(index.gram_sizes)
-    room = 1024
+    room = max(1024, len(texts))
     while True:
         rows = np.empty((room, 3), dtype=np.int64)
         spans = np.empty((room, 2), dtype=np.int64)
@@ -290,7 +290,7 @@ def find_overlaps(
         )
         if pairs <= room:
             break
-        room = pairs  # rare: most documents overlap with nothing
+        room = pairs  # rare: few documents overlap with several items
     order = np.lexsort((rows[:pairs, 1], rows[:pairs, 0]))
     rows, spans = rows[order], spans[order]
     found = [index.items[item] for item in rows[:, 1]]

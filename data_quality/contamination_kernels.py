@@ -257,17 +257,22 @@ def find_grams(
         count = 0
         for size in sizes:
             power = _power(size)
+            before = -2  # the first word of the gram that the window before is
             for k in range(words - size + 1):
                 wanted = _window(sums, k, size, power)
+                found, before = before, -2
                 if not (bits[(wanted >> _SHIFT) & filter_mask] >> (wanted & _BITS)) & _ONE:
                     continue
                 slot = int(wanted) & mask
                 gram = table[slot]
-                while gram >= 0 and not (
-                    gram_hashes[gram] == wanted
-                    and gram_sizes[gram] == size
-                    and _same(own_letters, own_ends, k, letters, ends, gram_words[gram], size)
-                ):
+                while gram >= 0:
+                    if gram_hashes[gram] == wanted and gram_sizes[gram] == size:
+                        # Where the window before stood one word earlier in the item, only the last word is new.
+                        first = gram_words[gram]
+                        known = size - 1 if first == found + 1 else 0
+                        if _same(own_letters, own_ends, k + known, letters, ends, first + known, size - known):
+                            before = first
+                            break
                     slot = (slot + 1) & mask
                     gram = table[slot]
                 if gram < 0:
