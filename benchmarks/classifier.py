@@ -1,7 +1,8 @@
 """How fast is model-based quality? A classifier trained and used, beside scikit-learn and fastText, one thread each.
 
 Two kinds of documents are told apart: every 20th word is one of 50 made-up words, two thirds of them from the half that
-belongs to the document's kind, so that long documents can be told and short ones hardly. Words and pairs of words in 2^20 buckets, 5 epochs. scikit-learn: HashingVectorizer
+belongs to the document's kind, so that long documents can be told and short ones hardly. Words and pairs of words in
+2^20 buckets, 5 epochs. scikit-learn: HashingVectorizer
 (binary, l2) and SGDClassifier (log loss); fastText: supervised, 16 dimensions, on text in lower case, read from a file.
 """
 

@@ -75,7 +75,7 @@ LICENCE_FIELDS = (
     "license", "licence", "licenses", "licences", "license_id", "spdx", "spdx_license_id", "license_url", "licence_url",
     "max_stars_repo_licenses", "detected_licenses", "dc.rights", "dcterms.license", "rights", "copyright",
 )  # fmt: skip
-"""Fields of `meta` that may state a licence; the first that states one counts. Of nested fields the last name counts."""
+"""Fields of `meta` that may state a licence; the first that does counts. Of nested fields the last name counts."""
 ROBOTS_FIELDS = ("robots", "x_robots_tag", "http.x_robots_tag")
 RESERVATION_FIELDS = ("tdm_reservation", "http.tdm_reservation")
 
