@@ -13,7 +13,9 @@ from storage.settings import STRICT, setting
 MEBIBYTE = 1 << 20
 
 
-Kind = Literal["python-docs", "jsonl", "json", "parquet", "arrow", "csv", "text", "html", "warc", "mediawiki"]
+Kind = Literal[
+    "python-docs", "jsonl", "json", "parquet", "arrow", "csv", "text", "html", "warc", "mediawiki", "pdf", "epub"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +75,20 @@ class SourceConfig:
         "quality",
     )
     page_seconds: float = setting(
-        "html, warc: CPU seconds the extraction of one page may take; pages that need more are quarantined.", 30.0, gt=0
+        "html, warc, mediawiki, pdf, epub: CPU seconds the extraction of one page (or book) may take; those that need "
+        "more are quarantined.",
+        30.0,
+        gt=0,
     )
     page_memory_bytes: int = setting(
-        "html, warc: memory the extraction of one page may take; pages that need more are quarantined.",
+        "html, warc, mediawiki, pdf, epub: memory the extraction of one page (or book) may take; those that need more "
+        "are quarantined.",
         1024 * MEBIBYTE,
         ge=64 * MEBIBYTE,
+    )
+    digests: Literal["check", "ignore"] = setting(
+        "warc: whether the digests that records state of themselves are checked; what does not fit is quarantined.",
+        "check",
     )
     namespaces: tuple[int, ...] = setting("mediawiki: numbers of the namespaces that are read; 0 holds articles.", (0,))
     members: tuple[str, ...] = setting(
@@ -198,20 +208,6 @@ class IngestConfig:
         True,
     )
     takedown: tuple[Takedown, ...] = setting("Records and files that are left out on request.", ())
-
-
-@dataclass(frozen=True, kw_only=True)
-class CutsConfig:
-    """What is cut out of texts where they leave the house."""
-
-    __pydantic_config__ = STRICT
-
-    producers: tuple[Literal["policy-lines", "c4-lines"], ...] = setting(
-        "Which passages are cut. policy-lines: lines on cookies, privacy and terms of use (C4, section 2.2). c4-lines: "
-        "all lines that C4 removes (no end mark, few words, javascript, policies) and marks of citations; for English.",
-        (),
-    )
-    c4_min_words: int = setting("c4-lines: lines with fewer words are cut.", 5, ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,6 @@
-"""The compiled one-pass counter behind `features.py`: whole Arrow buffers in, one row of integers a document out.
+"""The compiled pass over words behind `features.py`: whole Arrow buffers in, one row of integers a document out.
 
-It counts and never divides; ratios and their guards stand in `features.py`, thresholds in `rules.py`.
-Lines, paragraphs, words and n-grams are compared by 64-bit hashes: two different ones are taken for the same
-with a chance of about k² / 2⁶⁵ in a document of k of them (one in ten million for a million words).
+It counts and never divides; ratios and their guards stand in `features.py`, definitions in `feature_table.py`.
 """
 
 from __future__ import annotations
@@ -12,120 +10,211 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-# Columns of the `counts` array that `count_features` fills; numba freezes them into the machine code.
-CHARACTERS, WORD_CHARACTERS, LINES, PARAGRAPHS, WORDS, NON_SYMBOL_WORDS, NON_SYMBOL_CHARACTERS = range(7)
-HASHES, ELLIPSES, BULLET_LINES, ELLIPSIS_LINES, ALPHABETIC_WORDS, STOP_WORDS = range(7, 13)
-DUPLICATE_LINES, DUPLICATE_LINE_CHARACTERS, DUPLICATE_PARAGRAPHS, DUPLICATE_PARAGRAPH_CHARACTERS = range(13, 17)
-TOP_2_GRAM_CHARACTERS = 17  # then 3, 4: characters under the most frequent n-gram
-DUPLICATE_5_GRAM_CHARACTERS = 20  # then 6, 7, 8, 9, 10: characters under repeated n-grams
-COUNTS = 26
+from data_quality.byte_kernels import (
+    LAST,
+    SEED,
+    SHIFT,
+    Array,
+    capacity,
+    decode,
+    encode,
+    first,
+    hash_lower_ascii,
+    hash_range,
+    load_eight,
+    previous,
+    step,
+)
 
-# Bits of the `kinds` table: what `features.character_kinds` says of a code point.
-SPACE, WORD, PUNCTUATION, OWN_WORD, CLASS_BITS, LETTER = 0, 1, 2, 3, 3, 4
+# Columns of the `counts` array that `count_words` fills; numba freezes them into the machine code.
+WORDS, NON_SYMBOL_WORDS, NON_SYMBOL_CHARACTERS, WORD_CHARACTERS, ALPHABETIC_WORDS, LONGEST_WORD = range(6)
+STOP_WORDS, LANGUAGE_STOP_WORDS, LETTERS, NUMBERS, WHITE_SPACE = range(6, 11)
+SCRIPT, SCRIPT_LETTERS, SCRIPTED_LETTERS, SCRIPTS = range(11, 15)
+TOP_2_GRAM_CHARACTERS = 15  # then 3, 4: characters under the most frequent n-gram
+DUPLICATE_5_GRAM_CHARACTERS = 18  # then 6, 7, 8, 9, 10: characters under repeated n-grams
+COUNTS = 24
 
-_NEWLINE, _HASH, _HYPHEN, _DOT, _BULLET, _ELLIPSIS = 0x0A, 0x23, 0x2D, 0x2E, 0x2022, 0x2026
-
-# Odd constants with well mixed bits: the golden ratio and the two multipliers of murmur3's 64-bit finaliser.
-_SEED = np.uint64(0x9E3779B97F4A7C15)
-_STEP = np.uint64(0xFF51AFD7ED558CCD)
-_LAST = np.uint64(0xC4CEB9FE1A85EC53)
-_SHIFT = np.uint64(32)
-
-
-@njit(cache=True, nogil=True)
-def _step(state: Any, value: Any) -> Any:
-    """A hash extended by one value; the shift brings high bits down, so that every bit matters later."""
-    mixed = (state ^ np.uint64(value)) * _STEP
-    return mixed ^ (mixed >> _SHIFT)
-
-
-@njit(cache=True, nogil=True)
-def _decode(values: Any, position: int, end: int) -> tuple[int, int]:
-    """The code point of 2 to 4 bytes at `position` and their number; a damaged byte is U+FFFD, 1 byte."""
-    lead = values[position]
-    if lead >= 0xF0:
-        size, code = 4, lead & 0x07
-    elif lead >= 0xE0:
-        size, code = 3, lead & 0x0F
-    elif lead >= 0xC0:
-        size, code = 2, lead & 0x1F
-    else:
-        return 0xFFFD, 1
-    if position + size > end:
-        return 0xFFFD, 1
-    for k in range(1, size):
-        code = (code << 6) | (values[position + k] & 0x3F)
-    return (code, size) if code < 0x110000 else (0xFFFD, size)
+# Bits of the `kinds` table: what `character_kinds` says of a code point.
+SPACE, WORD, PUNCTUATION, OWN_WORD, CLASS_BITS, LETTER, NUMBER = 0, 1, 2, 3, 3, 4, 8
+_SOLID = 1  # in WORD and OWN_WORD
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+_LATIN = 1  # the number of the script of ASCII letters
 
 
 @njit(cache=True, nogil=True)
-def hash_word(codes: Any) -> Any:
-    """The hash of a word given as code points, as the kernel makes it for stop words."""
-    state = _SEED
-    for code in codes:
-        state = _step(state, code)
-    return state
+def split_words(
+    values: Array, begin: int, end: int, kinds: Array, scripts: Array, starts: Array, ends: Array, lengths: Array,
+    mets: Array, letters: Array,
+) -> tuple[int, int, int]:  # fmt: skip
+    """Finds the words of values[begin:end]; says how many they are, how many numbers and white space characters.
+
+    Written for every word: byte range (int64), characters (int32), the kinds of its characters or-ed (uint8). `letters`
+    (int64[256]) is overwritten: letters and marks by number of the script.
+    """
+    letters[:] = 0
+    words, numbers, white, latin = 0, 0, 0, 0
+    at = begin
+    while at < end:
+        byte = values[at]
+        if byte < 0x80:
+            if kinds[byte] & CLASS_BITS == SPACE:
+                white += 1
+                at += 1
+                continue
+        else:
+            code, size = decode(values, at, end)
+            if kinds[code] & CLASS_BITS == SPACE:
+                white += 1
+                at += size
+                continue
+        start, length, met = at, 0, np.int64(0)
+        while at < end:
+            byte = values[at]
+            if byte < 0x80:
+                kind: Any = np.int64(kinds[byte])
+                if kind & CLASS_BITS == SPACE:
+                    break
+                latin += (kind >> 2) & 1
+                numbers += kind >> 3
+                met |= kind
+                at += 1
+                length += 1
+                continue
+            code, size = decode(values, at, end)
+            kind = np.int64(kinds[code])
+            if kind & CLASS_BITS == SPACE or (kind & CLASS_BITS == OWN_WORD and length > 0):
+                break
+            if kind & LETTER:
+                letters[scripts[code]] += 1
+            numbers += kind >> 3
+            met |= kind
+            at += size
+            length += 1
+            if kind & CLASS_BITS == OWN_WORD:
+                break
+        starts[words], ends[words], lengths[words], mets[words] = start, at, length, met
+        words += 1
+    letters[_LATIN] += latin
+    return words, numbers, white
 
 
 @njit(cache=True, nogil=True)
-def _stop_word(values: Any, start: int, end: int, folds: Any, stop_hashes: Any) -> int:
-    """The index among the sorted `stop_hashes` of the folded characters in a byte range, or -1."""
-    state = _SEED
-    while start < end:
+def core(values: Array, start: int, end: int, kinds: Array) -> tuple[int, int]:
+    """The range from the first to the last character of values[start:end] that is no punctuation; one there must be."""
+    while True:
         if values[start] < 0x80:
-            code, size = int(values[start]), 1
-        else:
-            code, size = _decode(values, start, end)
-        state = _step(state, folds[code])
+            if kinds[values[start]] & _SOLID:
+                break
+            start += 1
+            continue
+        code, size = decode(values, start, end)
+        if kinds[code] & _SOLID:
+            break
         start += size
-    low, high = 0, stop_hashes.size
-    while low < high:
-        middle = (low + high) // 2
-        if stop_hashes[middle] < state:
-            low = middle + 1
-        else:
-            high = middle
-    return low if low < stop_hashes.size and stop_hashes[low] == state else -1
+    while True:
+        if values[end - 1] < 0x80:
+            if kinds[values[end - 1]] & _SOLID:
+                return start, end
+            end -= 1
+            continue
+        at = previous(values, start, end)
+        code, _ = decode(values, at, end)
+        if kinds[code] & _SOLID:
+            return start, end
+        end = at
 
 
 @njit(cache=True, nogil=True)
-def _capacity(items: int) -> int:
-    """The smallest power of two that leaves half of an open-addressed table free."""
-    size = 16
-    while size < 2 * items:
-        size *= 2
-    return size
+def hash_folded(values: Array, start: int, end: int, is_ascii: bool, folds: Array, scratch: Array) -> Any:
+    """The hash of values[start:end] with its case folded; `scratch` is uint8[2 * (end - start)] or more."""
+    if is_ascii:
+        return hash_lower_ascii(values, start, end)
+    size = 0
+    while start < end:
+        code, width = decode(values, start, end)
+        size = encode(folds[code], scratch, size)
+        start += width
+    return hash_range(scratch, 0, size)
 
 
 @njit(cache=True, nogil=True)
-def _first(table: Any, mask: Any, hashes: Any, position: int) -> int:
-    """The earliest position with the same hash, entering this one if there is none (then itself)."""
-    wanted = hashes[position]
-    slot = int((wanted * _LAST) >> _SHIFT) & mask
-    while table[slot] >= 0:
-        if hashes[table[slot]] == wanted:
-            return int(table[slot])
-        slot = (slot + 1) & mask
-    table[slot] = position
-    return position
+def find(keys: Array, key: Any) -> int:
+    """The place of a key in an open-addressed table (uint64, a power of two of places, 0 where free), or -1."""
+    mask = keys.size - 1
+    place: int = int((key * LAST) >> SHIFT) & mask
+    while keys[place] != 0:
+        if keys[place] == key:
+            return place
+        place = (place + 1) & mask
+    return -1
 
 
 @njit(cache=True, nogil=True)
-def _duplicates(hashes: Any, lengths: Any, items: int, table: Any) -> tuple[int, int]:
-    """How many items repeat an earlier one, and the sum of their lengths."""
-    capacity = _capacity(items)
-    table[:capacity] = -1
-    repeats, characters = 0, 0
-    for i in range(items):
-        if _first(table, capacity - 1, hashes, i) != i:
-            repeats += 1
-            characters += lengths[i]
-    return repeats, characters
+def listed(hashed: Any, number: int) -> Any:
+    """The key of a folded word's hash in stop-word list `number`."""
+    return step(hashed, number + 1) | np.uint64(1)
+
+
+@njit(cache=True, nogil=True)
+def enter_words(values: Array, offsets: Array, lists: Array, keys: Array, places: Array) -> None:
+    """Gives every folded word of a large_string array a place in `keys`, and writes it to `places` (int64).
+
+    `lists` (int64) is the number of each word's stop-word list, -1 where the key is to be that of `unigrams`.
+    """
+    mask = keys.size - 1
+    for i in range(offsets.size - 1):
+        hashed = hash_range(values, offsets[i], offsets[i + 1])
+        key = listed(hashed, lists[i]) if lists[i] >= 0 else hashed | np.uint64(1)
+        place = int((key * LAST) >> SHIFT) & mask
+        while keys[place] != 0 and keys[place] != key:
+            place = (place + 1) & mask
+        keys[place] = key
+        places[i] = place
+
+
+@njit(cache=True, nogil=True)
+def _repeated_pairs(
+    word_hashes: Array, starts: Array, words: int, table: Array, grams: Array, seen: Array, alive: Array, counts: Array
+) -> int:
+    """The first step of `_repeated_n_grams`, n = 2, which looks at every word; says how many are alive."""
+    size = capacity(words)
+    table[:size] = -1
+    mask = size - 1
+    best, best_count = -1, 1
+    for i in range(words - 1):
+        gram = step(word_hashes[i] * LAST, word_hashes[i + 1])  # the order of the two words matters
+        grams[i] = gram
+        slot = int((gram * LAST) >> SHIFT) & mask
+        earliest = table[slot]
+        while earliest >= 0 and grams[earliest] != gram:
+            slot = (slot + 1) & mask
+            earliest = table[slot]
+        if earliest < 0:
+            table[slot] = i
+            seen[i] = 1
+            continue
+        seen[earliest] += 1
+        seen[i] = 2  # marks this position as one of several
+        if seen[earliest] > best_count or (seen[earliest] == best_count and earliest < best):
+            best, best_count = earliest, seen[earliest]
+    if best < 0:
+        return 0
+    wanted = grams[best]
+    covered, top_characters, living = 0, 0, 0
+    for i in range(words - 1):
+        if seen[i] > 1:
+            alive[living] = i
+            living += 1
+            if grams[i] == wanted:
+                top_characters += starts[i + 2] - starts[max(i, covered)]
+                covered = i + 2
+    counts[TOP_2_GRAM_CHARACTERS] = top_characters
+    return living
 
 
 @njit(cache=True, nogil=True)
 def _repeated_n_grams(
-    word_hashes: Any, starts: Any, words: int, table: Any, grams: Any, seen: Any, alive: Any, counts: Any
+    word_hashes: Array, starts: Array, words: int, table: Array, grams: Array, seen: Array, alive: Array, counts: Array
 ) -> None:
     """Fill the n-gram columns of one document's `counts`, for n from 2 to 10.
 
@@ -134,11 +223,8 @@ def _repeated_n_grams(
     `grams[i]` is the hash of the n-gram at i, `seen[i]` how often the n-gram first seen at i was met,
     `alive` the ascending positions of n-grams that occur twice or more.
     """
-    for i in range(words):
-        grams[i] = _step(_SEED, word_hashes[i])  # so that the order of the two words matters
-        alive[i] = i
-    living = words
-    for n in range(2, 11):
+    living = _repeated_pairs(word_hashes, starts, words, table, grams, seen, alive, counts)
+    for n in range(3, 11):
         # The (n-1)-gram one word on must repeat too, i.e. be the next entry: entries ascend.
         kept = 0
         for k in range(living - 1):
@@ -147,21 +233,21 @@ def _repeated_n_grams(
                 kept += 1
         if kept < 2:
             return
-        capacity = _capacity(kept)
-        table[:capacity] = -1
+        size = capacity(kept)
+        table[:size] = -1
         best, best_count = -1, 1
         covered, duplicate_characters = 0, 0
         for k in range(kept):
             i = alive[k]
-            grams[i] = _step(grams[i], word_hashes[i + n - 1])
-            first = _first(table, capacity - 1, grams, i)
-            if first == i:
+            grams[i] = step(grams[i], word_hashes[i + n - 1])
+            earliest = first(table, size - 1, grams, i)
+            if earliest == i:
                 seen[i] = 1
                 continue
-            seen[first] += 1
+            seen[earliest] += 1
             seen[i] = 2  # marks this position as one of several
-            if seen[first] > best_count or (seen[first] == best_count and first < best):
-                best, best_count = first, seen[first]
+            if seen[earliest] > best_count or (seen[earliest] == best_count and earliest < best):
+                best, best_count = earliest, seen[earliest]
             if n >= 5:
                 duplicate_characters += starts[i + n] - starts[max(i, covered)]
                 covered = i + n
@@ -186,152 +272,144 @@ def _repeated_n_grams(
 
 
 @njit(cache=True, nogil=True)
-def count_features(
-    values: Any, offsets: Any, kinds: Any, folds: Any, stop_hashes: Any, stop_length: int, counts: Any
-) -> None:
-    """Count everything about every document of a large_string array.
+def count_words(
+    values: Array, offsets: Array, kinds: Array, folds: Array, scripts: Array, stop_keys: Array, stop_starts: Array,
+    stop_number: int, lists: Array, unigrams: Array, log_probabilities: Array, unknown: float, counts: Array,
+    sums: Array,
+) -> None:  # fmt: skip
+    """Count everything about the words and characters of every document of a large_string array.
 
     Parameters
     ----------
     values, offsets
         uint8 data and int64[documents + 1] offsets of the array: document d is values[offsets[d]:offsets[d + 1]].
-    kinds, folds
-        uint8 and uint32 tables over all code points: class and letter bit, and case folding.
-    stop_hashes, stop_length
-        Sorted uint64 hashes of the folded stop words, and the characters of the longest.
+    kinds, folds, scripts
+        uint8, uint32 and uint8 tables over all code points: class and bits, case folding, number of the script.
+    stop_keys, stop_starts, stop_number
+        Table of `listed` stop words, list 0 being that of all documents; uint64[32], by the low bits of a stop word's
+        first byte: the lengths in bytes that there are, a bit each, the last one for 63 and more; words in list 0.
+    lists
+        int64[documents]: the number of the document's own list, 0 if it has none.
+    unigrams, log_probabilities, unknown
+        Table of folded words, the logarithm of each one's probability (float64, by place), and that of all others.
+        Without places nothing is looked up.
     counts
         int64[documents, COUNTS], overwritten.
+    sums
+        float64[documents], overwritten: the sum of the logarithms over all non-symbol words.
     """
     documents = offsets.size - 1
     longest = 0
     for d in range(documents):
         longest = max(longest, offsets[d + 1] - offsets[d])
     # Two neighbouring words of one byte need a byte between them and class-3 characters have two bytes or more,
-    # so there are at most (bytes + 1) / 2 words, and no more lines. Untouched pages of these cost nothing.
+    # so there are at most (bytes + 1) / 2 words. Untouched pages of these cost nothing.
     room = longest // 2 + 2
     word_hashes = np.empty(room, dtype=np.uint64)
     starts = np.empty(room + 1, dtype=np.int64)
     grams = np.empty(room, dtype=np.uint64)
     seen = np.empty(room, dtype=np.int32)
     alive = np.empty(room, dtype=np.int32)
-    line_hashes = np.empty(room, dtype=np.uint64)
-    line_lengths = np.empty(room, dtype=np.int64)
-    paragraph_hashes = np.empty(room, dtype=np.uint64)
-    paragraph_lengths = np.empty(room, dtype=np.int64)
-    table = np.empty(_capacity(room), dtype=np.int32)
-    stop_seen = np.full(stop_hashes.size, -1, dtype=np.int64)
+    table = np.empty(capacity(room), dtype=np.int32)
+    stop_seen = np.full(stop_keys.size, -1, dtype=np.int64)
+    letters = np.zeros(256, dtype=np.int64)
+    scratch = np.empty(2 * longest + 8, dtype=np.uint8)
+    begins, ends = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+    lengths, mets = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.uint8)
 
     for d in range(documents):
         row = counts[d]
         row[:] = 0
-        position, end = offsets[d], offsets[d + 1]
-        characters, words, lines, paragraphs = 0, 0, 0, 0
-        non_symbol_words, non_symbol_characters, alphabetic_words, stop_words = 0, 0, 0, 0
-        hashes, ellipses, dots, word_characters = 0, 0, 0, 0
-        bullet_lines, ellipsis_lines = 0, 0
-        # The word under way: characters so far, its hash, the classes and letters in it, and its core, the
-        # byte range from the first to the last character that is not punctuation.
-        length, state, met = 0, _SEED, 0
-        core_start, core_end, core_length, core_tail = 0, 0, 0, 0
-        # The line under way, from its first character that is not white space: everything so far, and as it
-        # was after the last such character (the stripped line).
-        line_state, line_length, stripped_state, stripped_length = _SEED, 0, _SEED, 0
-        bullet, trailing_dots, ends_in_ellipsis = False, 0, False
-        paragraph_state, paragraph_length = _SEED, 0
-
-        while position <= end:
-            if position == end:
-                # One line feed past the end closes the last word and line; a second one closes the paragraph.
-                code, size = _NEWLINE, 1
-            elif values[position] < 0x80:
-                code, size = int(values[position]), 1
-            else:
-                code, size = _decode(values, position, end)
-            kind = kinds[code]
-            found = kind & CLASS_BITS
-
-            if length > 0 and (found in (SPACE, OWN_WORD) or (met & 8) != 0):
-                word_hashes[words] = state
-                starts[words] = word_characters
-                word_characters += length
-                words += 1
-                if met & 1:
-                    non_symbol_words += 1
-                    non_symbol_characters += length
-                    if 0 < core_length <= stop_length and stop_words < stop_hashes.size:
-                        index = _stop_word(values, core_start, core_end, folds, stop_hashes)
-                        if index >= 0 and stop_seen[index] != d:
-                            stop_seen[index] = d
-                            stop_words += 1
-                if met & LETTER:
-                    alphabetic_words += 1
-                length, state, met, core_length, core_tail = 0, _SEED, 0, 0, 0
-
-            if found != SPACE:
-                state = _step(state, code)
-                length += 1
-                met |= kind & LETTER
-                if found == PUNCTUATION:
-                    if core_length > 0:
-                        core_tail += 1
-                else:
-                    met |= 1 if found == WORD else 9  # 8: a word of its own ends at the next character
-                    if core_length == 0:
-                        core_start = position
-                    core_length += core_tail + 1
-                    core_tail = 0
-                    core_end = position + size
-                if line_length == 0:
-                    bullet = code in (_HYPHEN, _BULLET)
-                line_state = _step(line_state, code)
-                line_length += 1
-                stripped_state, stripped_length = line_state, line_length
-                trailing_dots = trailing_dots + 1 if code == _DOT else 0
-                ends_in_ellipsis = trailing_dots >= 3 or code == _ELLIPSIS
-            elif code == _NEWLINE:
-                if stripped_length > 0:
-                    line_hashes[lines] = stripped_state
-                    line_lengths[lines] = stripped_length
-                    lines += 1
-                    bullet_lines += bullet
-                    ellipsis_lines += ends_in_ellipsis
-                    paragraph_state = _step(paragraph_state, stripped_state)
-                    paragraph_length += stripped_length + (1 if paragraph_length > 0 else 0)
-                if paragraph_length > 0 and (stripped_length == 0 or position == end):
-                    paragraph_hashes[paragraphs] = paragraph_state
-                    paragraph_lengths[paragraphs] = paragraph_length
-                    paragraphs += 1
-                    paragraph_state, paragraph_length = _SEED, 0
-                line_state, line_length, stripped_state, stripped_length = _SEED, 0, _SEED, 0
-                bullet, trailing_dots, ends_in_ellipsis = False, 0, False
-            else:
-                trailing_dots = 0
-                if line_length > 0:
-                    line_state = _step(line_state, code)
-                    line_length += 1
-
-            if position < end:
-                characters += 1
-                if code == _DOT:
-                    dots += 1
-                    if dots == 3:
-                        ellipses += 1
-                        dots = 0
-                else:
-                    dots = 0
-                    ellipses += code == _ELLIPSIS
-                    hashes += code == _HASH
-            position += size
-
-        starts[words] = word_characters
-        row[CHARACTERS], row[WORD_CHARACTERS] = characters, word_characters
-        row[LINES], row[PARAGRAPHS], row[WORDS] = lines, paragraphs, words
-        row[NON_SYMBOL_WORDS], row[NON_SYMBOL_CHARACTERS] = non_symbol_words, non_symbol_characters
-        row[HASHES], row[ELLIPSES] = hashes, ellipses
-        row[BULLET_LINES], row[ELLIPSIS_LINES] = bullet_lines, ellipsis_lines
-        row[ALPHABETIC_WORDS], row[STOP_WORDS] = alphabetic_words, stop_words
-        row[DUPLICATE_LINES], row[DUPLICATE_LINE_CHARACTERS] = _duplicates(line_hashes, line_lengths, lines, table)
-        row[DUPLICATE_PARAGRAPHS], row[DUPLICATE_PARAGRAPH_CHARACTERS] = _duplicates(
-            paragraph_hashes, paragraph_lengths, paragraphs, table
+        words, row[NUMBERS], row[WHITE_SPACE] = split_words(
+            values, offsets[d], offsets[d + 1], kinds, scripts, begins, ends, lengths, mets, letters
         )
+        word_characters, non_symbol_words, non_symbol_characters, alphabetic_words, longest_word = 0, 0, 0, 0, 0
+        stop_words, own_stop_words = 0, 0
+        total = 0.0
+        own_list = lists[d]
+        for i in range(words):
+            start, at, length, met = begins[i], ends[i], int(lengths[i]), int(mets[i])
+            size = at - start
+            if size <= 8 and start + 8 <= values.size:  # `hash_range` without a call
+                word_hashes[i] = step(
+                    SEED + np.uint64(size), load_eight(values, start) & (_ALL >> np.uint64(64 - 8 * size))
+                )
+            else:
+                word_hashes[i] = hash_range(values, start, at)
+            starts[i] = word_characters
+            word_characters += length
+            longest_word = max(longest_word, length)
+            alphabetic_words += (met & LETTER) >> 2
+            if met & _SOLID == 0:
+                continue
+            non_symbol_words += 1
+            non_symbol_characters += length
+            if stop_words == stop_number and own_list == 0 and unigrams.size == 0:
+                continue
+            is_ascii = at - start == length
+            own = length == 1 and met & CLASS_BITS == OWN_WORD
+            if not own and met & CLASS_BITS != WORD:
+                start, at = core(values, start, at, kinds)
+            if unigrams.size == 0 and (is_ascii or own):
+                length_bit = np.uint64(min(at - start, 63))
+                if (stop_starts[values[start] & 31] >> length_bit) & np.uint64(1) == 0:
+                    continue
+            hashed = hash_folded(values, start, at, is_ascii, folds, scratch)
+            place = find(stop_keys, listed(hashed, 0))
+            if place >= 0 and stop_seen[place] != d:
+                stop_seen[place] = d
+                stop_words += 1
+            if own_list > 0:
+                place = find(stop_keys, listed(hashed, own_list))
+                if place >= 0 and stop_seen[place] != d:
+                    stop_seen[place] = d
+                    own_stop_words += 1
+            if unigrams.size > 0:
+                place = find(unigrams, hashed | np.uint64(1))
+                total += log_probabilities[place] if place >= 0 else unknown
+        starts[words] = word_characters
+        sums[d] = total
+        row[WORDS], row[WORD_CHARACTERS], row[LONGEST_WORD] = words, word_characters, longest_word
+        row[NON_SYMBOL_WORDS], row[NON_SYMBOL_CHARACTERS] = non_symbol_words, non_symbol_characters
+        row[ALPHABETIC_WORDS] = alphabetic_words
+        row[STOP_WORDS], row[LANGUAGE_STOP_WORDS] = stop_words, own_stop_words
+        row[LETTERS] = letters[0]
+        for script in range(1, letters.size):
+            found = letters[script]
+            row[LETTERS] += found
+            row[SCRIPTED_LETTERS] += found
+            row[SCRIPTS] += found > 0
+            if found > row[SCRIPT_LETTERS]:
+                row[SCRIPT], row[SCRIPT_LETTERS] = script, found
         _repeated_n_grams(word_hashes, starts, words, table, grams, seen, alive, row)
+
+
+@njit(cache=True, nogil=True)
+def collect_cores(
+    values: Array, offsets: Array, kinds: Array, folds: Array, scripts: Array, hashes: Array, starts: Array, ends: Array
+) -> int:
+    """The folded hash and the byte range of the core of every non-symbol word, in order; says how many there are.
+
+    `hashes` (uint64), `starts` and `ends` (int64) have room for half of the bytes and one a document.
+    """
+    longest = 0
+    for d in range(offsets.size - 1):
+        longest = max(longest, offsets[d + 1] - offsets[d])
+    room = longest // 2 + 2
+    begins, stops = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+    lengths, mets = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.uint8)
+    letters = np.zeros(256, dtype=np.int64)
+    scratch = np.empty(2 * longest + 8, dtype=np.uint8)
+    number = 0
+    for d in range(offsets.size - 1):
+        words, _, _ = split_words(
+            values, offsets[d], offsets[d + 1], kinds, scripts, begins, stops, lengths, mets, letters
+        )
+        for i in range(words):
+            if mets[i] & _SOLID:
+                left, right = core(values, begins[i], stops[i], kinds)
+                is_ascii = stops[i] - begins[i] == lengths[i]
+                hashes[number] = hash_folded(values, left, right, is_ascii, folds, scratch) | np.uint64(1)
+                starts[number], ends[number] = left, right
+                number += 1
+    return number

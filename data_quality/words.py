@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 UNICODE_TABLE_VERSION = 1
+SCRIPT_TABLE_VERSION = 1
 CODE_POINTS = 0x110000
 
 SPACE, WORD, PUNCTUATION, OWN_WORD = 0, 1, 2, 3
@@ -63,6 +64,32 @@ def split_words(text: str) -> list[str]:
             words[-1] += folded
         previous = found
     return words
+
+
+@lru_cache(maxsize=1)
+def script_table() -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
+    """The script of every letter and mark, and the names: uint8[0x110000], read-only, 0 for none, else the place in the
+    names (ISO 15924 codes, "" first). Marks and letters that several scripts share have none.
+    """
+    scripts = np.zeros(CODE_POINTS, dtype=np.uint8)
+    names: list[str] = [""]
+    version = ""
+    path = Path(__file__).with_name("script_table.txt")
+    for line in path.read_text(encoding="ascii").splitlines():
+        match line.split():
+            case ["script", start, end, found]:
+                scripts[int(start, 16) : int(end, 16)] = int(found)
+            case ["names", *found_names]:
+                names += found_names
+            case ["version", found_version]:
+                version = found_version
+    if version != str(SCRIPT_TABLE_VERSION):
+        raise ValueError(
+            f"{path.name} is version {version}, this code needs {SCRIPT_TABLE_VERSION}: "
+            "run `python -m data_quality.make_script_table` with the VERSION it expects"
+        )
+    scripts.setflags(write=False)
+    return scripts, tuple(names)
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,7 @@ from typing import Any
 from corpus.config import TokenizeConfig
 from stages.base import Context, Inputs, Stage, StageError, Unit, part_units
 from stages.config import RunConfig
-from stages.selected import count_emptied, evidence, selected_part
+from stages.selected import count_emptied, evidence, selected_part, with_cuts
 from storage.manifests import ManifestError
 from storage.outputs import PartWriter, Receipt
 from storage.schemas import token_schema, token_type
@@ -184,7 +184,7 @@ def _encoder(data: bytes, name: str, compiled: bool) -> Any:
     return Encoder(parse_tokenizer(data, name), compiled=compiled)
 
 
-def make(config: RunConfig) -> Tokenize:
+def make(config: RunConfig) -> Stage[Any]:
     """The stage of a run."""
     assert config.tokenize is not None
-    return Tokenize(config.tokenize)
+    return with_cuts(Tokenize(config.tokenize), config)

@@ -14,7 +14,7 @@ from typing import Any
 from corpus.config import TokenizerConfig
 from stages.base import Context, Inputs, Stage, StageError, Unit
 from stages.config import RunConfig
-from stages.selected import selected_part
+from stages.selected import selected_part, with_cuts
 from storage.fingerprint import canonical
 from storage.outputs import PartWriter, Receipt
 
@@ -197,7 +197,7 @@ def _training_bytes(inputs: Inputs, stems: list[str]) -> dict[str, int]:
     return dict(total)
 
 
-def make(config: RunConfig) -> TokenizerStage:
+def make(config: RunConfig) -> Stage[Any]:
     """The stage of a run."""
     assert config.tokenizer is not None
-    return TokenizerStage(config.tokenizer)
+    return with_cuts(TokenizerStage(config.tokenizer), config)

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from corpus.config import TokenizerConfig
-from corpus.documents import document_id
 from corpus.encoding.encoder import Encoder
+from corpus.texts import document_id
 from corpus.tokenizer import (
     TokenizerError,
     as_plain_text,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,118 +14,22 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from data_quality.features import FEATURE_COLUMNS, FEATURE_SCHEMA, FEATURES, character_kinds, compute_features
+from data_quality.feature_page import page
+from data_quality.features import (
+    FEATURE_COLUMNS,
+    FEATURE_SCHEMA,
+    FEATURE_TYPES,
+    FEATURES,
+    compute_features,
+    feature_schema,
+    how_to_measure,
+)
 from data_quality.quality_config import QualityConfig
-from data_quality.words import OWN_WORD, PUNCTUATION, SPACE, character_classes, fold_table
-
-CONFIG = QualityConfig(identify_language=False)
+from tests.data_quality.plain_features import CONFIG, plain_features
 
 
-def kind(character: str) -> int:
-    return int(character_classes()[ord(character)])
-
-
-def plain_words(text: str) -> list[str]:
-    words, run = [], ""
-    for character in text:
-        if kind(character) in (SPACE, OWN_WORD):
-            if run:
-                words.append(run)
-            run = ""
-            if kind(character) == OWN_WORD:
-                words.append(character)
-        else:
-            run += character
-    return [*words, run] if run else words
-
-
-def strip(text: str, classes: tuple[int, ...]) -> str:
-    inside = [i for i, character in enumerate(text) if kind(character) not in classes]
-    return text[inside[0] : inside[-1] + 1] if inside else ""
-
-
-def duplicates(items: list[str]) -> list[str]:
-    seen: set[str] = set()
-    found = []
-    for item in items:
-        if item in seen:
-            found.append(item)
-        seen.add(item)
-    return found
-
-
-def covered(words: list[str], starts: list[int], n: int) -> int:
-    return sum(len(words[i]) for i in {i for start in starts for i in range(start, start + n)})
-
-
-def top_n_gram(words: list[str], n: int) -> int:
-    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
-    counts = Counter(grams)  # most_common keeps first occurrence first among equals
-    if not counts or counts.most_common(1)[0][1] == 1:
-        return 0
-    top = counts.most_common(1)[0][0]
-    return covered(words, [i for i, gram in enumerate(grams) if gram == top], n)
-
-
-def duplicate_n_grams(words: list[str], n: int) -> int:
-    seen: set[tuple[str, ...]] = set()
-    starts = []
-    for i in range(len(words) - n + 1):
-        gram = tuple(words[i : i + n])
-        if gram in seen:
-            starts.append(i)
-        seen.add(gram)
-    return covered(words, starts, n)
-
-
-def fold(text: str) -> str:
-    return "".join(chr(fold_table()[ord(character)]) for character in text)
-
-
-def share(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
-
-
-def plain_features(text: str, config: QualityConfig = CONFIG) -> dict[str, Any]:
-    words = plain_words(text)
-    non_symbol = [word for word in words if any(kind(c) != PUNCTUATION for c in word)]
-    lines, paragraphs, paragraph = [], [], []
-    for raw in [*text.split("\n"), ""]:
-        line = strip(raw, (SPACE,))
-        if line:
-            lines.append(line)
-            paragraph.append(line)
-        elif paragraph:
-            paragraphs.append("\n".join(paragraph))
-            paragraph = []
-    stop_words = {fold(word) for word in config.stop_words if word}
-    cores = {fold(strip(word, (SPACE, PUNCTUATION))) for word in words}
-    letters = sum(len(word) for word in words)
-    return {
-        "bytes": len(text.encode()),
-        "characters": len(text),
-        "lines": len(lines),
-        "paragraphs": len(paragraphs),
-        "words": len(words),
-        "non_symbol_words": len(non_symbol),
-        "mean_word_length": share(sum(len(word) for word in non_symbol), len(non_symbol)),
-        "hash_ratio": share(text.count("#"), len(words)),
-        "ellipsis_ratio": share(text.count("...") + text.count("…"), len(words)),
-        "bullet_line_share": share(sum(line.startswith(("•", "-")) for line in lines), len(lines)),
-        "ellipsis_line_share": share(sum(line.endswith(("...", "…")) for line in lines), len(lines)),
-        "alphabetic_word_share": share(
-            sum(any(character_kinds()[ord(c)] & 4 for c in word) for word in words), len(words)
-        ),
-        "stop_words": len(stop_words & cores),
-        "duplicate_line_share": share(len(duplicates(lines)), len(lines)),
-        "duplicate_paragraph_share": share(len(duplicates(paragraphs)), len(paragraphs)),
-        "duplicate_line_character_share": share(sum(map(len, duplicates(lines))), len(text)),
-        "duplicate_paragraph_character_share": share(sum(map(len, duplicates(paragraphs))), len(text)),
-        **{f"top_{n}_gram_character_share": share(top_n_gram(words, n), letters) for n in (2, 3, 4)},
-        **{f"duplicate_{n}_gram_character_share": share(duplicate_n_grams(words, n), letters) for n in range(5, 11)},
-        "language": None,
-        "language_score": None,
-    }
+def strings(texts: list[str]) -> pa.LargeStringArray:
+    return pa.array(texts, pa.large_string())
 
 
 def features(texts: list[str], config: QualityConfig = CONFIG) -> list[dict[str, Any]]:
@@ -135,13 +39,20 @@ def features(texts: list[str], config: QualityConfig = CONFIG) -> list[dict[str,
 
 def is_measured_as_defined(texts: list[str], config: QualityConfig = CONFIG) -> None:
     for text, row in zip(texts, features(texts, config), strict=True):
-        assert row == plain_features(text, config), text[:300]
+        row = {name: value for name, value in row.items() if not name.startswith("url_")}
+        wanted = plain_features(text, config)
+        assert row.keys() == wanted.keys()
+        wrong = {name: (row[name], wanted[name]) for name in row if row[name] != wanted[name]}
+        assert not wrong, text[:300]
 
 
 SCRAPS = [
     "the", "The,", "“that”", "be", "have", "WITH", "a", "b", "to", "#", "##", "...", "....", "……", ".", "-", "•",
     "中", "文", "。", "ไทย", "العربية", "Привет", "é", "e\u0301", "🙂", "👩\u200d💻", "3.14", "x2", "_", "\u00ad",
     " ", "  ", "\t", "\n", "\n\n", "\n \n", "\r\n", "\u3000", "\u2028", "\x00", "K", "ſ", "don't", "\ufeff",
+    "Lorem Ipsum", "javaScript", "{", "[1]", "[edit]", "[citation needed]", "Terms of Use", "privacy policy", "use",
+    "uses ", "of ", "cookies", "cookie policy", "?", "!\"", ".'", "。」", "؟", "Mr.", "e.g.", "U.S.", "Auto-Generated",
+    "automatically generated", "well-known", "1,000", "John's", "a/b", "(x)", "--", "\x85", "\x1c",
 ]  # fmt: skip
 
 texts_of_scraps = st.lists(st.sampled_from(SCRAPS), max_size=60).map("".join)
@@ -158,8 +69,12 @@ repetitive = st.lists(st.sampled_from(["a ", "b ", "ab ", "中", "\n", "c\n\n"])
 @example(["a" * 70])
 @example(["- x...", "…", "...", ". . .", "a...\n...b\n. ..", "•\n-\n–"])
 @example(["a b a b a b a b a b a b a b a b a b a b a b"])
+@example(["\n".join([*(["One line of five words here."] * 3), "[1] [2] [3]", "Short.", "a " * 600 + "b" * 1001 + "."])])
+@example(["Sentence one two three [1]\nThe end, he said. [2]\n[3] Leading mark and words.[4]\n"])
 def test_every_feature_is_what_its_definition_says(texts: list[str]) -> None:
     is_measured_as_defined(texts)
+    for words in ("attached", "separate"):
+        is_measured_as_defined(texts, replace(CONFIG, datatrove_words=words))
 
 
 @settings(max_examples=50, deadline=None)
@@ -185,6 +100,8 @@ def real_texts(shared_data: Path) -> list[str]:
 def test_every_feature_is_what_its_definition_says_on_real_text(shared_data: Path) -> None:
     texts = [text.encode("utf-8", "replace").decode() for text in real_texts(shared_data)]
     is_measured_as_defined(texts)
+    for words in ("attached", "separate"):
+        is_measured_as_defined(texts, replace(CONFIG, datatrove_words=words))
 
 
 def test_a_slice_of_an_array_is_measured_as_a_copy_of_it() -> None:
@@ -200,9 +117,50 @@ def test_no_texts_give_no_rows_and_the_same_columns() -> None:
         assert table.schema == FEATURE_COLUMNS
 
 
-def test_the_schema_is_the_id_and_the_documented_features() -> None:
-    assert FEATURE_SCHEMA.names == ["id", *(feature.name for feature in FEATURES)]
+ALL = QualityConfig(
+    language_stop_words={"de": ("der", "die", "und"), "en": ("the",)},
+    unigram_table="corpus",
+    measure_cut=True,
+    datatrove_words="separate",
+)
+
+
+def test_the_schema_is_the_id_and_the_features_that_are_measured() -> None:
+    always = [feature.name for feature in FEATURES if not feature.setting]
+    assert FEATURE_SCHEMA.names == ["id", *always]
+    assert feature_schema(ALL).names == ["id", *(feature.name for feature in FEATURES)]
+    assert len(FEATURE_TYPES) == len(FEATURES)
     assert all(feature.formula and feature.source for feature in FEATURES)
+
+
+def test_what_is_not_always_measured_says_what_to_set() -> None:
+    for feature in FEATURES:
+        said = how_to_measure(feature.name)
+        assert said.startswith(f"set {feature.setting} (") if feature.setting else said == ""
+    assert how_to_measure("no_such_feature") == ""
+
+
+def test_cut_texts_are_measured_as_texts_of_their_own() -> None:
+    texts, cut = ["Some words here.\nCut this", "b"], ["Some words here.", ""]
+    config = QualityConfig(identify_language=False, measure_cut=True)
+    rows = compute_features(strings(texts), config, cut_texts=strings(cut)).to_pylist()
+    for text, left, row in zip(texts, cut, rows, strict=True):
+        without = {name: value for name, value in row.items() if not name.startswith(("cut_", "url_"))}
+        assert without == plain_features(text)
+        wanted = plain_features(left, whole=False)
+        assert {name: row[f"cut_{name}"] for name in wanted} == wanted
+    with pytest.raises(ValueError, match="measure_cut: there are no cuts"):
+        compute_features(strings(texts), config)
+
+
+def test_stop_words_of_the_document_s_language_are_counted() -> None:
+    german = "Der Hund und die Katze liegen in der Sonne, und niemand stört sie dabei an diesem schönen Nachmittag."
+    french = "Le chien et le chat sont au soleil, et personne ne les dérange pendant ce bel après-midi de printemps."
+    config = QualityConfig(language_stop_words={"de": ("DER", "die", "und", "hat"), "en": ("the",)})
+    rows = compute_features(strings([german, french, ""]), config).to_pylist()
+    assert [(row["language"], row["language_stop_words"]) for row in rows] == [("de", 3), ("fr", None), ("und", None)]
+    with pytest.raises(ValueError, match=r"language_stop_words: needs quality\.features.identify_language"):
+        compute_features(strings([german]), replace(config, identify_language=False))
 
 
 def test_a_null_text_is_refused() -> None:
@@ -239,3 +197,9 @@ def test_one_huge_document_among_small_ones_changes_none_of_them() -> None:
     small = ["the cat and the dog", "中文 text", ""]
     with_huge = features([*small, "a b c d e f " * 100_000, *small])
     assert with_huge[:3] == with_huge[4:] == features(small)
+
+
+def test_the_page_on_features_is_the_table() -> None:
+    page_as_written = (Path(__file__).parents[2] / "docs" / "features.md").read_text(encoding="utf-8")
+    assert page_as_written == page(), "run `python -m data_quality.feature_page`"
+    assert all(f"`{feature.name}`" in page_as_written for feature in FEATURES)

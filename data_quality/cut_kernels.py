@@ -1,0 +1,117 @@
+"""The compiled loop behind `cuts.c4_lines`: the spans of what C4's rules remove from many texts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from data_quality.byte_kernels import Array
+from data_quality.scan_kernels import (
+    C4_MAX_WORD_CHARACTERS,
+    CITATIONS,
+    FLAGS,
+    LONGEST_WORD,
+    WORDS_FOUND,
+    citation,
+    end_mark,
+    scan_line,
+    strip,
+    without_citations,
+)
+from data_quality.scan_kernels import JAVASCRIPT as JAVASCRIPT_FLAG
+from data_quality.scan_kernels import POLICY as POLICY_FLAG
+
+# Codes of the reasons, in the order in which C4 asks for them; CITATION is cut inside lines that stay.
+KEPT, LONG_WORD, NO_END_MARK, FEW_WORDS, JAVASCRIPT, POLICY, CITATION = range(7)
+
+
+@njit(cache=True, nogil=True)
+def c4_spans(
+    values: Array, offsets: Array, pairs: Array, marks: Array, min_words: int, with_citations: bool, least_mark: int,
+    counts: Array, starts: Array, ends: Array, codes: Array,
+) -> int:  # fmt: skip
+    """Finds the lines that C4 removes, and the citations in those that it keeps.
+
+    Parameters
+    ----------
+    values, offsets
+        uint8 and int64: the buffers of a large_string array.
+    pairs, marks
+        `buffers.byte_pairs` and `punctuation.mark_bits`.
+    min_words, with_citations
+        Fewer words, and a line is removed; whether the marks of citations count as words.
+    least_mark
+        What `scan_kernels.end_mark` must say of a line: 2 C4, 1 datatrove, 0 anything.
+    counts, starts, ends, codes
+        int64, written: spans of each text; positions relative to their text and reason of each span.
+
+    Returns
+    -------
+    The number of spans.
+    """
+    longest = 0
+    for row in range(len(offsets) - 1):
+        longest = max(longest, offsets[row + 1] - offsets[row])
+    scratch = np.empty(longest + 8, np.uint8)
+    found = np.empty(9, np.int64)
+    number = 0
+    for row in range(len(offsets) - 1):
+        first, begin, limit = number, offsets[row], offsets[row + 1]
+        origin = begin
+        kept_until = begin  # end of the last line that stays, without its line end
+        cut_before = False
+        while begin < limit:
+            end = scan_line(values, begin, limit, pairs, marks, found)
+            following = min(end + 1, limit)
+            left, right = strip(values, begin, end, marks)
+            if left == right:
+                if cut_before:  # blank lines go with the line before them
+                    ends[number - 1] = following - origin
+                begin = following
+                continue
+            code = _judge(values, left, right, pairs, marks, min_words, with_citations, least_mark, scratch, found)
+            cut_before = code != KEPT
+            if not cut_before:
+                kept_until = right
+                while left < right:
+                    width = citation(values, left, right) if values[left] == 0x5B else 0
+                    if width > 0:
+                        starts[number], ends[number], codes[number] = left - origin, left + width - origin, CITATION
+                        number += 1
+                    left += max(width, 1)
+            elif number > first and codes[number - 1] == code and ends[number - 1] == begin - origin:
+                ends[number - 1] = following - origin
+            else:
+                starts[number], ends[number], codes[number] = begin - origin, following - origin, code
+                number += 1
+            begin = following
+        if cut_before and kept_until > origin:
+            # Nothing comes behind the cut: the line ends before it go too.
+            last = number - 1
+            while last > first and codes[last - 1] != CITATION and ends[last - 1] == starts[last]:
+                last -= 1
+            starts[last] = max(kept_until - origin, ends[last - 1] if last > first else 0)
+        counts[row] = number - first
+    return number
+
+
+@njit(cache=True, nogil=True)
+def _judge(
+    values: Array, left: int, right: int, pairs: Array, marks: Array, min_words: int, with_citations: bool,
+    least_mark: int, scratch: Array, found: Array,
+) -> int:  # fmt: skip
+    """The first reason to remove the line values[left:right], of which `found` tells, or KEPT."""
+    if found[LONGEST_WORD] > C4_MAX_WORD_CHARACTERS:
+        return LONG_WORD
+    words = found[WORDS_FOUND]
+    if found[CITATIONS] > 0:
+        right = without_citations(values, left, right, scratch)
+        values, left = scratch, 0
+        scan_line(scratch, 0, right, pairs, marks, found)
+    if end_mark(values, left, right) < least_mark:
+        return NO_END_MARK
+    if (words if with_citations else found[WORDS_FOUND]) < min_words:
+        return FEW_WORDS
+    if found[FLAGS] & JAVASCRIPT_FLAG:
+        return JAVASCRIPT
+    return POLICY if found[FLAGS] & POLICY_FLAG else KEPT
