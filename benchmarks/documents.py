@@ -67,10 +67,10 @@ def amounts(texts: pa.LargeStringArray) -> Mapping[str, float]:
     return {"documents": len(texts), "MB": (last - first) / 1e6}
 
 
-def write_json_lines(texts: list[str], urls: list[str], file: Path) -> None:
+def write_json_lines(texts: list[str], urls: list[str], file: Path, level: int = 6) -> None:
     """A .jsonl.gz with the fields `text` and `url`."""
     import gzip
 
-    with gzip.open(file, "wt", encoding="utf-8", compresslevel=6) as lines:
+    with gzip.open(file, "wt", encoding="utf-8", compresslevel=level) as lines:
         for text, url in zip(texts, urls, strict=True):
             lines.write(json.dumps({"text": text, "url": url}, ensure_ascii=False) + "\n")

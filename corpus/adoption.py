@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from corpus.config import IngestConfig
-from corpus.documents import ledger_row
 from corpus.inventory import IngestUnit
+from corpus.parts import ledger_row
 from corpus.sources import open_source
 from corpus.sources.reader import FileSource
 from storage.manifests import Counts

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -21,7 +21,7 @@ from corpus.sources.base import InputFile, hash64
 
 # Files in a group, about, once a source has more than that: record formats hold many documents a file, the others one
 # or a few.
-_GROUP_FILES = {"text": 64, "html": 64, "python-docs": 64}
+_GROUP_FILES = {"text": 64, "html": 64, "pdf": 64, "epub": 64, "python-docs": 64}
 _GROUP_RECORD_FILES = 1024
 
 RANGE_PARTS = 4
@@ -45,8 +45,11 @@ class Inventory:
 
     def as_verified(self, verified: Iterable[Sequence[Any]]) -> Inventory:
         """The inventory with what an earlier generation found by reading files: their etags stand for their content."""
-        known = {(*row[:3], row[4]): InputFile(*row) for row in verified}
-        return Inventory(tuple(known.get((f.source, f.uri, f.bytes, f.etag), f) for f in self.files))
+        known = {(*row[:3], row[4]): row[3:5] for row in verified}
+        marks = ((file, known.get((file.source, file.uri, file.bytes, file.etag))) for file in self.files)
+        return Inventory(
+            tuple(file if mark is None else replace(file, etag=mark[0], seen=mark[1]) for file, mark in marks)
+        )
 
     @property
     def bytes(self) -> int:
@@ -120,7 +123,7 @@ def take_inventory(config: IngestConfig) -> Inventory:
         file
         for source in config.sources
         if (source.name, "") not in gone
-        for file in open_source(source).inventory()
+        for file in open_source(source, redact=config.redact).inventory()
         if (source.name, file.uri) not in gone
     ]
     return Inventory(tuple(sorted(files, key=lambda file: (file.source, file.uri))))

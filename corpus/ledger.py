@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from corpus.config import IngestConfig, Takedown
-from corpus.documents import canonical_meta
 from corpus.inventory import Inventory
+from corpus.parts import canonical_meta
 from corpus.sources import open_source
-from storage.schemas import LEDGER
+from storage.schemas import ID_BYTES, LEDGER
 
 LEDGER_WITH_UNITS = LEDGER.append(pa.field("unit", pa.string(), nullable=False))
 """The unit says which parts hold a file (their stems begin with it), so that a record is found without a search."""
@@ -75,21 +73,23 @@ def count_duplicates(
     for row in rows.values():
         of_unit.setdefault(row["unit"], []).append(row)
     ids = index.column("id").combine_chunks()
-    words = np.frombuffer(ids.buffers()[1], np.uint64, 2 * len(ids), ids.offset * 16).reshape(-1, 2)
-    again = np.flatnonzero((words[1:] == words[:-1]).all(axis=1)) + 1
-    copies = index.select(["part", "row"]).take(pa.array(again)).sort_by([("part", "ascending"), ("row", "ascending")])
-    for part, group in groupby(
-        zip(*(copies.column(c).to_pylist() for c in ("part", "row")), strict=True), itemgetter(0)
-    ):
-        numbers = [row for _, row in group]
+    words = np.frombuffer(ids.buffers()[1], np.uint64, 2 * len(ids), ids.offset * ID_BYTES).reshape(-1, 2)
+    again = np.zeros(len(ids), np.bool_)
+    np.all(words[1:] == words[:-1], axis=1, out=again[1:])
+    copies = index.select(["part", "row"]).filter(pa.array(again))
+    parts = copies.column("part").dictionary_encode().unify_dictionaries().combine_chunks()
+    codes, numbers = parts.indices.to_numpy(), copies.column("row").to_numpy()
+    by_part = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(parts.dictionary)))
+    for part, end, number in zip(parts.dictionary.to_pylist(), ends, np.diff(ends, prepend=0), strict=True):
         unit = part.partition("/")[2].rpartition("-")[0]
         files = of_unit.get(unit) or of_unit[unit.rpartition("-")[0]]
         if len(files) == 1:
-            files[0]["duplicates"] += len(numbers)
+            files[0]["duplicates"] += int(number)
             continue
-        table = places[part]().take(pa.array(numbers))
-        for source, uri in zip(table.column("source").to_pylist(), table.column("uri").to_pylist(), strict=True):
-            _file_of(rows, source, uri)["duplicates"] += 1
+        table = places[part]().take(pa.array(numbers[by_part[end - number : end]]))
+        for source, uri, found in zip(*table.group_by(["source", "uri"]).aggregate([([], "count_all")]), strict=True):
+            _file_of(rows, source.as_py(), uri.as_py())["duplicates"] += found.as_py()
 
 
 def _file_of(rows: Mapping[tuple[str, str], Row], source: str, uri: str) -> Row:

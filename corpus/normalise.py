@@ -51,11 +51,14 @@ _COMPOSES = (
     "\u2126\u212a\u212b\u2329\u232a\u2adc\u2cef-\u2cf1\u2d7f\u2de0-\u2dff\u302a-\u302f\u3099\u309a\ua66f-\ua69f"
     "\ua6f0-\uabed\uf900-\ufaff\ufb1d-\ufb4e\ufe20-\ufe2f"
 )
-_COMPOSING = re.compile(f"[{_COMPOSES}\U000101fd-\U0001efff\U0002f800-\U0002fa1d]+")
+COMPOSES_BEYOND_16_BITS = ((0x101FD, 0x1EFFF), (0x2F800, 0x2FA1D))
+_COMPOSING = re.compile(f"[{_COMPOSES}{''.join(f'{chr(a)}-{chr(b)}' for a, b in COMPOSES_BEYOND_16_BITS)}]+")
 _BEYOND_16_BITS = b"\xf0"
 """The byte that begins all characters of U+10000 to U+3FFFF in UTF-8."""
 _REPAIRED = f"{_CONTROLS}{_INVISIBLE}{_ZERO_WIDTH_SPACE}{_SPACES}\u2028\u2029\ud800-\udfff"
 _REPAIRED_CHARACTER = re.compile(f"[{_REPAIRED}]")
+NEVER_CLEAN = _REPAIRED + _COMPOSES
+"""Characters, as a set of a regular expression, that ask for a closer look wherever they stand."""
 # One pass settles nearly every text. A repair that makes another one possible (mojibake of a control character) takes
 # a second; the bound only guards against two repairs that undo each other.
 _MAX_PASSES = 8
@@ -120,7 +123,7 @@ def _is_clean(text: str) -> bool:
         return False
     # Where most characters are beyond ASCII, taking ASCII away costs more than it saves.
     probe = text if len(data) > 2 * len(text) else data.translate(None, _ORDINARY_ASCII).decode()
-    if not (probe and (_bad_neighbours(_REPAIRED + _COMPOSES).search(probe) or _BEYOND_16_BITS in data)):
+    if not (probe and (bad_neighbours(NEVER_CLEAN).search(probe) or _BEYOND_16_BITS in data)):
         return True
     if _REPAIRED_CHARACTER.search(probe) or is_suspicious(text):
         return False
@@ -226,7 +229,7 @@ def _without_mojibake(text: str) -> str:
     import ftfy
 
     pieces, at = [], 0
-    while found := _bad_neighbours("").search(text, at):
+    while found := bad_neighbours("").search(text, at):
         start, end = text.rfind("\n", 0, found.start()) + 1, text.find("\n", found.start()) + 1 or len(text)
         pieces += [text[at:start], ftfy.fix_text(text[start:end], _ftfy_config())]
         at = end
@@ -235,7 +238,7 @@ def _without_mojibake(text: str) -> str:
 
 def is_suspicious(text: str) -> bool:
     """True if the text has sequences of characters that wrong decoding leaves behind: `ftfy.badness.is_bad`, faster."""
-    if text.isascii() or not _bad_neighbours("").search(text):
+    if text.isascii() or not bad_neighbours("").search(text):
         return False
     from ftfy.badness import is_bad
 
@@ -243,7 +246,7 @@ def is_suspicious(text: str) -> bool:
 
 
 @lru_cache(maxsize=2)
-def _bad_neighbours(single: str) -> re.Pattern[str]:
+def bad_neighbours(single: str) -> re.Pattern[str]:
     """One of the characters `single`, or what every sequence that `ftfy.badness.is_bad` looks for has in it.
 
     That measure tries thirty alternatives at every character (4 MB/s). All of them have two or three neighbours beyond

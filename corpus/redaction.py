@@ -7,6 +7,7 @@ of other kinds stay. Digits and separators are those of ASCII. Redacting twice c
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 from corpus.config import RedactConfig
 
-REDACTION_VERSION = 2
+REDACTION_VERSION = 3
 """Raised when the same text would come out differently."""
 
 PLACEHOLDERS = {
@@ -25,6 +26,8 @@ PLACEHOLDERS = {
     "phone": "<PHONE>",
 }
 """Kind -> what stands in its place. This is also the order in which they are looked for: a card number is no phone."""
+
+_AS_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")  # digits could be taken for a number
 
 Span = tuple[int, int]
 
@@ -60,6 +63,20 @@ class Redactor:
                 page = _Page(text)
             text = _replace(text, _NUMBERS[name](page), name, counts)
         return text
+
+    def name(self, path: str) -> str:
+        """A path without personal data. One that had some ends in a hash of all of it, so that paths stay different.
+
+        Examples
+        --------
+        >>> Redactor(RedactConfig(kinds=("email",))).name("mail/ann@example.org/1.txt")
+        'mail/<EMAIL>/1.txt~dcmihbfliglm'
+        """
+        redacted, counts = self.text(path)
+        if not counts:
+            return path
+        digest = hashlib.blake2b(path.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+        return f"{redacted}~{digest.translate(_AS_LETTERS)}"
 
     def value(self, value: Any) -> Any:
         """The same for all strings and whole numbers in an address, a date, further fields, lists and dictionaries.

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from data_quality import fineweb2
 from data_quality.buffers import byte_pairs, character_kinds, string_buffers
 from data_quality.feature_table import (
     CUT_PREFIX,
@@ -116,7 +117,7 @@ def _text_features(
     by_word = np.zeros((len(texts), feature_kernels.COUNTS), dtype=np.int64)
     logs = np.zeros(len(texts), dtype=np.float64)
     stop_keys, stop_starts, stop_number, labels = _stop_words(
-        config.stop_words, tuple((label, words) for label, words in sorted(config.language_stop_words.items()))
+        config.stop_words, tuple((label, words) for label, words in sorted(language_stop_words(config).items()))
     )
     lists = _list_numbers(languages, labels, len(texts))
     feature_kernels.count_words(
@@ -284,6 +285,12 @@ def _datatrove_features(
 
 
 Lists = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def language_stop_words(config: QualityConfig) -> Mapping[str, tuple[str, ...]]:
+    """The lists that a configuration names, by language label."""
+    given = config.language_stop_words
+    return fineweb2.stop_words() if isinstance(given, str) else given
 
 
 @lru_cache(maxsize=8)

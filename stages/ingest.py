@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from corpus.config import IngestConfig, SourceConfig
-from stages.base import Context, Inputs, Stage, Unit
+from stages.base import Context, Inputs, SettingError, Stage, Unit
 from stages.config import RunConfig
 from storage.fingerprint import canonical, hash_of
 from storage.manifests import ManifestError
@@ -27,7 +27,7 @@ class Ingest(Stage[IngestConfig]):
     """Reads every source, in parts that depend on the files alone."""
 
     name = "ingest"
-    version = 2
+    version = 3
 
     def __init__(self, config: IngestConfig, *, verify: bool = False) -> None:
         super().__init__(config)
@@ -38,9 +38,7 @@ class Ingest(Stage[IngestConfig]):
     def inventory(self) -> Any:
         """The input files, listed once for the life of this object."""
         if self._inventory is None:
-            from corpus.inventory import take_inventory
-
-            self._inventory = take_inventory(self.config)
+            self._inventory = list_inputs(self.config, "ingest.sources")
             if self._verify and self._previous is not None:
                 from corpus.ledger import verify_inventory
 
@@ -91,7 +89,7 @@ class Ingest(Stage[IngestConfig]):
             else {}
         )
         found = find_spans(self.inventory(), self.config, known)
-        files = [[list(astuple(file)), [list(astuple(span)) for span in spans]] for file, spans in found.items()]
+        files = [[_stored(file), [list(astuple(span)) for span in spans]] for file, spans in found.items()]
         writer.json("about/spans", {"part_bytes": size, "files": files})
         writer.notes["spans"] = files
 
@@ -130,7 +128,8 @@ class Ingest(Stage[IngestConfig]):
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         from corpus.adoption import adopt
-        from corpus.documents import Position, read_unit
+        from corpus.documents import read_unit
+        from corpus.parts import Position
 
         files = unit.payload["unit"]
         if (adopted := adopt(self.config, files)) is not None:
@@ -162,6 +161,7 @@ class Ingest(Stage[IngestConfig]):
             notes = {"ledger": ledger, "normalised": [batch.normalised], "position": asdict(position)}
             writer.commit(number, notes)
             number += 1
+            del batch  # or it would be held while the next one grows
 
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
         import pyarrow as pa
@@ -193,9 +193,32 @@ class Ingest(Stage[IngestConfig]):
                 for step, number in steps.items():
                     normalised[step] = normalised.get(step, 0) + number
         writer.json("about/normalised", normalised)
-        if verified := [list(astuple(file)) for file in self.inventory().files if file.seen]:
+        if verified := [_stored(file) for file in self.inventory().files if file.seen]:
             writer.json("about/verified", verified)
         writer.parquet("index/ids", index, ID_INDEX)
+
+
+def _stored(file: Any) -> list[Any]:
+    """An input file as it is written down: without its true path, where names are redacted."""
+    return list(astuple(file))[:5]
+
+
+def list_inputs(config: IngestConfig, setting: str) -> Any:
+    """The inventory of all sources, which stand in the configuration under `setting`.
+
+    Raises
+    ------
+    SettingError
+        If a source is not there or cannot be what the configuration says.
+    OSError
+        If a place cannot be reached now.
+    """
+    from corpus.inventory import take_inventory
+
+    try:
+        return take_inventory(config)
+    except ValueError as error:
+        raise SettingError(f"{setting}: {error}") from error
 
 
 def _reading(source: SourceConfig) -> dict[str, Any]:

@@ -140,6 +140,7 @@ def _look_up(output: Output, kind: str, query: str) -> list[tuple[Takedown, str,
         except StageError:
             return []
         return [(_entry(output, ledger, stem, row), stem, row) for sort, stem, row in held if sort == "documents"]
+    query = explain.stored_uri(output, query)
     source, colon, bare = query.partition(":")
     named = [row for row in ledger if row["uri"] == query or (colon and (row["source"], row["uri"]) == (source, bare))]
     found: list[tuple[Takedown, str, int]] = []
@@ -183,6 +184,7 @@ def _shards(store: Store, ingest: Output, places: set[tuple[str, int]], outputs:
     reached = {ingest.digest}
     for stage in (
         "decontaminate",
+        "repeats",
         "export-corpus",
         "tokenize",
         "pretrain",
@@ -201,8 +203,8 @@ def _shards(store: Store, ingest: Output, places: set[tuple[str, int]], outputs:
                 if ingest.digest in inputs and (held := [p.path for p in output.parts() if _holds(output, p, ids)]):
                     found += held
                     reached.add(output.digest)
-            elif inputs & (reached if stage in ("decontaminate", "report") else reached - {ingest.digest}):
-                # Reports and overlaps quote documents.
+            elif inputs & (reached if stage in ("decontaminate", "repeats", "report") else reached - {ingest.digest}):
+                # Reports, overlaps and repeats quote documents.
                 reached.add(output.digest)
                 outputs[folder] = None
     return found

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from storage.filesystem import Store
 
 COMPRESSION = "zstd"
-COMPRESSION_LEVEL = 3
+COMPRESSION_LEVEL = 1
 ROW_GROUP_ROWS = 16_384
 ROW_GROUP_BYTES = 16 << 20
 
@@ -65,13 +65,12 @@ def _value_bytes(column: pa.ChunkedArray | pa.Array) -> int:
 
 
 def write_parquet(file: Path, table: pa.Table, schema: pa.Schema) -> None:
-    """Write a local Parquet file (zstd level 3, fixed row groups)."""
-    # Joining the chunks first keeps the bytes free of how the table was put together.
-    whole = cast(table, schema).combine_chunks()
-    pq.write_table(
-        whole,
+    """Write a local Parquet file (zstd, fixed row groups)."""
+    whole = cast(table, schema)
+    rows = row_group_rows(whole)
+    with pq.ParquetWriter(
         file,
-        row_group_size=row_group_rows(whole),
+        schema,
         compression=COMPRESSION,
         compression_level=COMPRESSION_LEVEL,
         use_dictionary=[f.name for f in schema if pa.types.is_string(f.type)],
@@ -79,7 +78,11 @@ def write_parquet(file: Path, table: pa.Table, schema: pa.Schema) -> None:
         data_page_version="2.0",
         version="2.6",
         store_schema=True,
-    )
+    ) as writer:
+        # Joining the chunks of a row group keeps the bytes free of how the table was put together; joining all of them
+        # at once would hold the table twice.
+        for begin in range(0, max(1, whole.num_rows), rows):
+            writer.write_table(whole.slice(begin, rows).combine_chunks(), row_group_size=rows)
 
 
 def write_ipc(file: Path, table: pa.Table, schema: pa.Schema) -> None:
@@ -104,6 +107,31 @@ def read_parquet(store: Store, path: str, columns: Sequence[str] | None = None) 
             return pq.read_table(stream, columns=names, partitioning=None)
     except FileNotFoundError:
         raise
+    except (pa.ArrowException, OSError) as error:
+        raise OSError(f"{store.url}/{path} cannot be read as Parquet: {error}") from error
+
+
+def read_rows(store: Store, path: str, columns: Sequence[str], rows: Sequence[int]) -> pa.Table:
+    """Some rows (ascending) of a Parquet file; row groups without any of them are not read.
+
+    OSError naming the file if it is damaged, IndexError if it has no such rows.
+    """
+    wanted = pa.array(rows, pa.int64())
+    tables = []
+    try:
+        with store.open(path) as stream:
+            file = pq.ParquetFile(stream)
+            start = taken = 0
+            for group in range(file.num_row_groups):
+                end = start + file.metadata.row_group(group).num_rows
+                upto = taken + pc.sum(pc.less(wanted.slice(taken), end)).as_py() if taken < len(wanted) else taken
+                if upto > taken:
+                    some = pc.subtract(wanted.slice(taken, upto - taken), start)
+                    tables.append(file.read_row_group(group, list(columns)).take(some))
+                start, taken = end, upto
+            if taken < len(wanted):
+                raise IndexError(f"{store.url}/{path} has {start} rows, the row {wanted[-1]} was asked for")
+            return pa.concat_tables(tables) if tables else file.schema_arrow.empty_table().select(list(columns))
     except (pa.ArrowException, OSError) as error:
         raise OSError(f"{store.url}/{path} cannot be read as Parquet: {error}") from error
 

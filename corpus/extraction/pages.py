@@ -22,9 +22,12 @@ from corpus.extraction.encodings import find_codec
 from corpus.extraction.worker import Extractor, Order, Reply, memory_message, receive, send
 
 _ROOT = str(Path(__file__).resolve().parents[2])
+_EXTRACTORS: dict[str, Extractor] = {"mediawiki": "wikitext", "pdf": "pdf", "epub": "epub"}
 _TRIES_IN_NEW = 2
 """Processes that a page must be the first of, and the end of, to take the blame: the first may have been killed."""
 _LAST_WORDS_BYTES = 4000
+_KEPT_BYTES = 1 << 20
+"""What the file that pages lie in may keep after a large one."""
 
 
 class Page(NamedTuple):
@@ -43,6 +46,7 @@ class PageProblem(NamedTuple):
     extraction-crashed    the extractor fails on it, or dies
     no-main-content       it has no text that the extractor takes for main content
     bad-encoding          its bytes are no text in any encoding, or not in the configured one
+    bad-pdf, bad-epub, encrypted-file, empty-text   a book cannot be read (`corpus.extraction.books`)
     """
 
     error: str
@@ -69,7 +73,7 @@ class PageReader:
         encoding = config.encoding or "detect"
         if encoding != "detect":
             find_codec(encoding)
-        extractor: Extractor = "wikitext" if config.kind == "mediawiki" else config.extractor
+        extractor: Extractor = _EXTRACTORS.get(config.kind, config.extractor)
         self._order = Order(extractor, encoding, config.page_seconds, config.page_memory_bytes)
         self._process: _Process | None = None
 
@@ -135,7 +139,8 @@ class _DiedError(Exception):
     def problem(self, order: Order) -> PageProblem:
         if self.code == -signal.SIGPROF:
             return PageProblem("extraction-timeout", f"extraction takes more than {order.page_seconds:g} CPU seconds")
-        if "memory allocation" in self.last_words:  # what Rust says before it gives up
+        # What Rust says before it gives up, and how PDFium does.
+        if "memory allocation" in self.last_words or (order.extractor == "pdf" and self.code == -signal.SIGABRT):
             return PageProblem("extraction-memory", memory_message(order))
         cause = signal.Signals(-self.code).name if self.code < 0 else f"code {self.code}"
         said = f": {self.last_words.splitlines()[-1][:200]}" if self.last_words else ""
@@ -147,16 +152,26 @@ class _Process:
 
     def __init__(self, order: Order) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (`end` closes it)
+        self._pages = _memory_file()
         paths = [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
+        pages = self._pages.fileno()
         self._popen = subprocess.Popen(
-            [sys.executable, "-P", "-m", "corpus.extraction.worker", marshal.dumps(tuple(order)).hex()],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "corpus.extraction.worker",
+                marshal.dumps(tuple(order)).hex(),
+                str(self._pages.fileno()),
+            ],
+            pass_fds=[pages],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             # Hashes are fixed so that no library's walk over a set can differ between processes.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0"},
         )
-        self.end = weakref.finalize(self, _end, self._popen, self._errors)
+        self.end = weakref.finalize(self, _end, self._popen, self._errors, self._pages)
         try:
             self._receive()
         except _DiedError as died:
@@ -172,25 +187,38 @@ class _Process:
             It ended before it answered.
         """
         assert self._popen.stdin is not None
+        self._pages.seek(0)
+        self._pages.write(data)
         with contextlib.suppress(BrokenPipeError):  # then there is no answer either
-            send(self._popen.stdin, content_type, data)
-        return Reply(*self._receive())
+            send(self._popen.stdin, (content_type, len(data)))
+        try:
+            return Reply(*self._receive())
+        finally:
+            if len(data) > _KEPT_BYTES:
+                self._pages.truncate(_KEPT_BYTES)
 
     def _receive(self) -> Any:
         assert self._popen.stdout is not None
         try:
-            return receive(self._popen.stdout)[0]
+            return receive(self._popen.stdout)
         except EOFError:
             code = self._popen.wait()
             self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
             raise _DiedError(code, self._errors.read().decode(errors="replace").strip()) from None
 
 
-def _end(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+def _memory_file() -> IO[bytes]:
+    """An unbuffered file that no name leads to, in memory where the system knows that."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("pages"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
+
+
+def _end(process: subprocess.Popen[bytes], *files: IO[bytes]) -> None:
     """Also called when the process is forgotten, and when this one exits; if this one is killed, its input ends."""
     process.kill()
     process.wait()
-    for stream in (process.stdin, process.stdout, errors):
+    for stream in (process.stdin, process.stdout, *files):
         if stream is not None:
             with contextlib.suppress(BrokenPipeError):  # a request that it did not read to the end
                 stream.close()

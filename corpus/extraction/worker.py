@@ -1,4 +1,7 @@
-"""The process that extracts pages: one at a time from standard input, each within bounds that the kernel enforces.
+"""The process that extracts pages, one at a time, each within bounds that the kernel enforces.
+
+Pages lie in a file in memory that both processes have open: through a pipe they would come in pieces of 64 KiB, each of
+which waits for both processes to run. Requests come by standard input.
 
 Parsers in C cannot be interrupted, so a page that takes too long ends this process (`corpus.extraction.pages` starts
 another). Time is CPU time: what else the machine does changes nothing.
@@ -18,9 +21,10 @@ import sys
 from collections.abc import Callable
 from typing import IO, Any, Literal, NamedTuple
 
+from corpus.extraction.books import BookError, open_book_reader, write_book
 from corpus.extraction.encodings import decode_text
 
-_LENGTHS = struct.Struct("!QQ")
+_LENGTH = struct.Struct("!Q")
 _HEAD_CHARACTERS = 1 << 16
 # No part of it runs over the next "<", so that it takes linear time whatever a page holds.
 _TITLE = re.compile(r"<title(?:\s[^<>]*)?>([^<]*)</title", re.IGNORECASE)
@@ -28,7 +32,7 @@ _OWN_BYTES = 1 << 26  # what the process may grow by for itself (caches, compile
 _NEARLY_ALL = 0.75
 _WARM_UP = "<html><head><title>Хлеб</title></head><body><article><p>Хлеб пекут из муки</p></article></body></html>"
 
-Extractor = Literal["quality", "precise", "fast", "wikitext"]
+Extractor = Literal["quality", "precise", "fast", "wikitext", "pdf", "epub"]
 
 
 class Order(NamedTuple):
@@ -119,28 +123,27 @@ def find_title(page: str) -> str | None:
     return " ".join(html.unescape(found[1]).split()) or None if found else None
 
 
-def send(stream: IO[bytes], message: Any, data: bytes = b"") -> None:
-    """Write a message, and bytes beside it, not copied. Both ends are the same interpreter: `marshal` fits."""
-    head = marshal.dumps(message)
-    stream.write(_LENGTHS.pack(len(head), len(data)) + head)
-    stream.write(data)
+def send(stream: IO[bytes], message: Any) -> None:
+    """Write a message. Both ends are the same interpreter: `marshal` fits."""
+    data = marshal.dumps(message)
+    stream.write(_LENGTH.pack(len(data)) + data)
     stream.flush()
 
 
-def receive(stream: IO[bytes]) -> tuple[Any, bytes]:
-    """The next message and the bytes beside it.
+def receive(stream: IO[bytes]) -> Any:
+    """The next message.
 
     Raises
     ------
     EOFError
         The other end is gone.
     """
-    lengths = stream.read(_LENGTHS.size)
-    if len(lengths) == _LENGTHS.size:
-        head_size, data_size = _LENGTHS.unpack(lengths)
-        head, data = stream.read(head_size), stream.read(data_size)
-        if len(head) == head_size and len(data) == data_size:
-            return marshal.loads(head), data
+    length = stream.read(_LENGTH.size)
+    if len(length) == _LENGTH.size:
+        [size] = _LENGTH.unpack(length)
+        data = stream.read(size)
+        if len(data) == size:
+            return marshal.loads(data)
     raise EOFError
 
 
@@ -158,14 +161,16 @@ class _LostMemory(logging.Handler):
 class _Worker:
     def __init__(self, order: Order) -> None:
         self._order = order
-        self._extract = open_extractor(order.extractor)
+        self._read_book = open_book_reader(order.extractor) if order.extractor in ("pdf", "epub") else None
+        self._extract = open_extractor("fast" if self._read_book else order.extractor)
         self._lost_memory = _LostMemory()
         logger = logging.getLogger("trafilatura")
         logger.addHandler(self._lost_memory)
         logger.propagate = False
         # What is loaded on first use is no page's: extraction, and detection of what is not UTF-8.
         self._extract(decode_text(_WARM_UP.encode("cp1251"))[0])
-        self._size = _address_space()
+        self._sizes = os.open("/proc/self/statm", os.O_RDONLY) if sys.platform == "linux" else None
+        self._size = self._address_space()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self._limit = self._size + order.page_memory_bytes + _OWN_BYTES
         if sys.platform == "linux":
@@ -176,16 +181,27 @@ class _Worker:
         signal.setitimer(signal.ITIMER_PROF, self._order.page_seconds)
         reply = self._read(data, content_type)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        return reply._replace(grown=_address_space() > self._size + _OWN_BYTES)
+        return reply._replace(grown=self._address_space() > self._size + _OWN_BYTES)
+
+    def _address_space(self) -> int:
+        """Bytes of this process's address space; 0 where the system does not bound it (only Linux does)."""
+        if self._sizes is None:
+            return 0
+        return int(os.pread(self._sizes, 64, 0).split(None, 1)[0]) * resource.getpagesize()
 
     def _read(self, data: bytes, content_type: str | None) -> Reply:
         self._lost_memory.seen = False
+        title, encoding = None, ""
         try:
+            if self._read_book is not None:
+                return Reply("", write_book(self._read_book(data)))
             page, encoding = decode_text(data, declared=content_type, html=True, encoding=self._order.encoding)
             text = self._extract(page)
             title = find_title(page)
         except UnicodeDecodeError as undecodable:
             return Reply("bad-encoding", str(undecodable))
+        except BookError as problem:
+            return Reply(problem.error, str(problem))
         except MemoryError:
             return Reply("extraction-memory", memory_message(self._order))
         except Exception as error:  # noqa: BLE001 (whatever a library makes of a page, the page is to blame)
@@ -204,14 +220,6 @@ def memory_message(order: Order) -> str:
     return f"extraction takes more than {order.page_memory_bytes} bytes of memory"
 
 
-def _address_space() -> int:
-    """Bytes of this process's address space; 0 where the system does not bound it (only Linux does)."""
-    if sys.platform != "linux":
-        return 0
-    with open("/proc/self/statm", "rb") as sizes:
-        return int(sizes.read().split(None, 1)[0]) * resource.getpagesize()
-
-
 def _peak_address_space() -> int:
     """The most bytes of address space this process ever had; 0 where the system does not bound it."""
     if sys.platform != "linux":
@@ -221,21 +229,22 @@ def _peak_address_space() -> int:
 
 
 def main() -> None:
-    """Answer requests (content type, page) until standard input ends, which it does when the parent is gone."""
+    """Answer requests (content type, bytes of the page) until standard input ends, as it does without a parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the parent, which ends this process
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     # What a library prints must not get between the messages.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     requests = sys.stdin.buffer
+    pages = int(sys.argv[2])
     worker = _Worker(Order(*marshal.loads(bytes.fromhex(sys.argv[1]))))
     send(replies, "ready")
     while True:
         try:
-            content_type, data = receive(requests)
+            content_type, size = receive(requests)
         except EOFError:
             return
-        send(replies, tuple(worker.answer(data, content_type)))
+        send(replies, tuple(worker.answer(os.pread(pages, size, 0), content_type)))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 
 from corpus.config import SourceConfig
 from corpus.sources.base import Found, Selection
+from corpus.sources.rows import Rows
 from corpus.sources.streams import Content
 
 
@@ -24,11 +25,12 @@ class Format(Protocol):
     endings: ClassVar[tuple[str, ...]]
     resumable: ClassVar[bool]
 
-    def records(self, content: Content, selection: Selection) -> Iterator[Found]:
+    def records(self, content: Content, selection: Selection) -> Iterator[Found | Rows]:
         """Every record of a file or of a member of an archive; see `corpus.sources.base.Source.records`.
 
         Records are numbered from `selection.first`, which begins at byte `selection.offset`, where the content begins.
         Only those that `selection` wants are given, after `selection.reached` was told where the next one begins.
+        Formats that read many records at once give them as rows.
         """
         ...
 
@@ -72,4 +74,12 @@ def open_format(config: SourceConfig, max_record_bytes: int) -> Format:
             from corpus.formats.mediawiki import MediaWikiDumps
 
             return MediaWikiDumps(config, max_record_bytes)
+        case "pdf":
+            from corpus.formats.books import PdfFiles
+
+            return PdfFiles(config, max_record_bytes)
+        case "epub":
+            from corpus.formats.books import EpubFiles
+
+            return EpubFiles(config, max_record_bytes)
     raise ValueError(f"source {config.name!r}: there is no format for files of kind {config.kind!r}")

@@ -10,6 +10,7 @@ import pyarrow as pa
 from corpus.config import SourceConfig
 from corpus.formats.tables import RowReader, raise_if_it_may_heal
 from corpus.sources.base import Found, Selection, bad_record
+from corpus.sources.rows import Rows
 from corpus.sources.streams import Content
 
 _FILE_MAGIC = b"ARROW1"
@@ -34,7 +35,7 @@ class ArrowFiles:
         self._config = config
         self._max_record_bytes = max_record_bytes
 
-    def records(self, content: Content, selection: Selection) -> Iterator[Found]:
+    def records(self, content: Content, selection: Selection) -> Iterator[Found | Rows]:
         """Every row of a file."""
         with content.file() as raw:
             if raw is None:

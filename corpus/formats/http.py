@@ -16,6 +16,7 @@ _FIELD = re.compile(r"^([^:\r\n]+):[ \t]*([^\r\n]*)", re.MULTILINE)
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _END_OF_FIELDS = re.compile(rb"\n\r?\n|\r\r")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]{0,4096})?\r?\n")
+_REPEATED = "x-robots-tag"
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _PLAIN_BYTES = 1024
@@ -39,8 +40,9 @@ class BodyProblem(NamedTuple):
 def parse_fields(head: bytes) -> dict[str, str]:
     """Header fields by lower-case name, as HTTP and WARC write them.
 
-    Of repeated fields the first counts. Folded lines go on with the line before (RFC 9112, section 5.2); lines without
-    a colon are passed over; bytes are UTF-8, or else latin-1.
+    Of repeated fields the first counts; of X-Robots-Tag all do, one a line, since each may name a crawler of its own.
+    Folded lines go on with the line before (RFC 9112, section 5.2); lines without a colon are passed over; bytes are
+    UTF-8, or else latin-1.
     """
     try:
         text = head.decode("utf-8")
@@ -50,7 +52,10 @@ def parse_fields(head: bytes) -> dict[str, str]:
         text = _FOLD.sub(" ", text)
     fields: dict[str, str] = {}
     for name, value in _FIELD.findall(text):
-        fields.setdefault(name.lower().strip(), value.rstrip())
+        name = name.lower().strip()
+        if name == _REPEATED and name in fields:
+            fields[name] += f"\n{value.rstrip()}"
+        fields.setdefault(name, value.rstrip())
     return fields
 
 
@@ -88,7 +93,7 @@ def decode_body(body: bytes, fields: Mapping[str, str], max_bytes: int, cut: boo
         The body is known to be cut short: what there is of it is taken.
     """
     if "chunked" in fields.get("transfer-encoding", "").lower():
-        joined = _join_chunks(body, cut)
+        joined = join_chunks(body, cut)
         if isinstance(joined, BodyProblem):
             return joined
         body = joined
@@ -110,7 +115,7 @@ def decode_body(body: bytes, fields: Mapping[str, str], max_bytes: int, cut: boo
     return body
 
 
-def _join_chunks(body: bytes, cut: bool) -> bytes | BodyProblem:
+def join_chunks(body: bytes, cut: bool) -> bytes | BodyProblem:
     """The content of chunks (RFC 9112, section 7.1); the body itself if it does not begin with a whole chunk.
 
     A missing last chunk is no fault: crawlers leave it out.

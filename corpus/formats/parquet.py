@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from corpus.config import SourceConfig
-from corpus.formats.tables import RowReader, raise_if_it_may_heal
+from corpus.formats.tables import BATCH_ROWS, RowReader, raise_if_it_may_heal
 from corpus.sources.base import Found, Selection, bad_record
+from corpus.sources.rows import Rows
 from corpus.sources.streams import Content
 
 _BATCH_BYTES = 4 << 20
-_MOST_BATCH_ROWS = 1024
 _BUFFER_BYTES = 1 << 20
 """What is read of a column at a time: row groups may be larger than memory."""
 _DAMAGED = (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError)
@@ -34,7 +34,7 @@ class ParquetFiles:
         self._config = config
         self._max_record_bytes = max_record_bytes
 
-    def records(self, content: Content, selection: Selection) -> Iterator[Found]:
+    def records(self, content: Content, selection: Selection) -> Iterator[Found | Rows]:
         """Every row of a file."""
         with content.file() as raw:
             if raw is None:
@@ -62,7 +62,7 @@ class ParquetFiles:
 
     def _group(
         self, parquet: pq.ParquetFile, group: int, rows: range, reader: RowReader, selection: Selection
-    ) -> Iterator[Found]:
+    ) -> Iterator[Found | Rows]:
         number, end = rows.start, rows.stop
         batches: Iterator[pa.RecordBatch] | None = None
         while number < end:
@@ -93,4 +93,4 @@ class ParquetFiles:
 def _batch_rows(group: pq.RowGroupMetaData) -> int:
     """How many rows have about `_BATCH_BYTES`."""
     # Of all columns: Arrow ends the process (26.0.1) if it is asked for one column's metadata and they are damaged.
-    return int(min(_MOST_BATCH_ROWS, max(1, _BATCH_BYTES * group.num_rows // max(1, group.total_byte_size))))
+    return int(min(BATCH_ROWS, max(1, _BATCH_BYTES * group.num_rows // max(1, group.total_byte_size))))

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from corpus.config import SourceConfig
 from corpus.formats.fields import plain_string, wrong_text
 from corpus.sources.base import BadRecord, Found, Record, Selection, bad_record
+from corpus.sources.rows import Rows
+from corpus.texts import blank_rows, buffers
 
-BATCH_ROWS = 256
+BATCH_ROWS = 16_384
+"""Rows of a table that are looked at together, at most."""
+_OBJECT_ROWS = 256
 """Rows that are Python objects at a time."""
 
 _BINARY = {
@@ -44,23 +50,79 @@ class RowReader:
         """The top-level columns that are needed."""
         self.missing = "" if self._text else f"no column {config.text_field!r}; there are {', '.join(schema.names)}"
 
-    def records(self, number: int, batch: pa.RecordBatch, selection: Selection) -> Iterator[Found]:
+    def records(self, number: int, batch: pa.RecordBatch, selection: Selection) -> Iterator[Found | Rows]:
         """The wanted rows of a batch whose first row has this number."""
-        assert self._text is not None
         for begin in range(0, batch.num_rows, BATCH_ROWS):
-            some = batch.slice(begin, BATCH_ROWS)
-            texts = column(some, self._text)
-            urls = column(some, self._url) if self._url else [None] * len(texts)
-            dates = column(some, self._date) if self._date else [None] * len(texts)
-            metas = [(name, column(some, path)) for name, path in self._meta]
-            for row, text in enumerate(texts):
-                at = number + begin + row
-                if selection.ends_before(at) or (selection.stop is not None and at >= selection.stop):
-                    return
-                if selection.wants(at):
-                    selection.reached(at + 1, at + 1)
-                    meta = {name: values[row] for name, values in metas if values[row] is not None}
-                    yield self._read(at, text, urls[row], dates[row], meta)
+            first, some = number + begin, batch.slice(begin, BATCH_ROWS)
+            if selection.stop is not None:
+                some = some.slice(0, max(0, selection.stop - first))
+            wanted = selection.mask(first, some.num_rows)
+            if not wanted.all():
+                some = some.filter(pa.array(wanted))
+            numbers = first + np.flatnonzero(wanted)
+            yield from self._rows(numbers, some, selection)
+
+    def _rows(self, numbers: NDArray[np.int64], batch: pa.RecordBatch, selection: Selection) -> Iterator[Found | Rows]:
+        """The records of these rows: those that are readable side by side, each of the others by itself."""
+        assert self._text is not None
+        texts = _checked_strings(leaf(batch, self._text), pa.large_string())
+        if texts is None:
+            yield from self._one_by_one(numbers, batch, selection)
+            return
+        odd = np.zeros(len(texts), np.bool_)
+        odd[blank_rows(texts)] = True
+        odd |= np.diff(buffers(texts)[0]) > self._max_record_bytes
+        if texts.null_count:
+            odd |= texts.is_null().to_numpy(zero_copy_only=False)
+        metas = self._metas(batch)
+        rows = Rows(
+            numbers,
+            numbers + 1,
+            texts,
+            self._strings(batch, self._url),
+            self._strings(batch, self._date),
+            metas if any(metas) else None,
+        )
+        begin = 0
+        for end in [*np.flatnonzero(odd).tolist(), len(texts)]:
+            if end > begin:
+                selection.reached(int(numbers[end - 1]) + 1, int(numbers[end - 1]) + 1)
+                yield rows.slice(begin, end)
+            if end < len(texts):
+                yield from self._one_by_one(numbers[end : end + 1], batch.slice(end, 1), selection)
+            begin = end + 1
+
+    def _strings(self, batch: pa.RecordBatch, path: list[str] | None) -> pa.StringArray | None:
+        """The addresses or dates of rows."""
+        if path is None:
+            return None
+        array = leaf(batch, path)
+        strings = _checked_strings(array, pa.string())
+        if strings is None:
+            strings = pa.array([_string(value) for value in column(batch, path)], pa.string())
+        elif pc.any(empty := pc.equal(strings, "")).as_py():
+            strings = pc.if_else(empty, None, strings)
+        return strings if strings.null_count < len(strings) else None
+
+    def _metas(self, batch: pa.RecordBatch) -> list[dict[str, Any] | None]:
+        columns = [(name, column(batch, path)) for name, path in self._meta]
+        return [
+            {name: values[row] for name, values in columns if values[row] is not None} or None
+            for row in range(batch.num_rows if columns else 0)
+        ]
+
+    def _one_by_one(
+        self, numbers: NDArray[np.int64], batch: pa.RecordBatch, selection: Selection
+    ) -> Iterator[Found | Rows]:
+        assert self._text is not None
+        for begin in range(0, batch.num_rows, _OBJECT_ROWS):
+            some = batch.slice(begin, _OBJECT_ROWS)
+            urls, dates = (column(some, path) if path else [None] * len(some) for path in (self._url, self._date))
+            metas = self._metas(some) or [None] * len(some)
+            rows = zip(numbers[begin:].tolist(), column(some, self._text), urls, dates, metas, strict=False)
+            for number, text, url, date, meta in rows:
+                selection.reached(number + 1, number + 1)
+                yield self._read(number, text, url, date, meta)
 
     def check(self, batch: pa.RecordBatch) -> None:
         """Raises `pa.ArrowInvalid` if the needed columns of a batch from outside are not safe to look into.
@@ -73,7 +135,7 @@ class RowReader:
             if path:
                 _check(leaf(batch, path))
 
-    def _read(self, number: int, text: Any, url: Any, date: Any, meta: dict[str, Any]) -> Record | BadRecord:
+    def _read(self, number: int, text: Any, url: Any, date: Any, meta: dict[str, Any] | None) -> Record | BadRecord:
         name = self._text_field
         if isinstance(text, bytes):
             try:
@@ -87,7 +149,7 @@ class RowReader:
         # Four bytes a character at most: only texts near the limit are encoded to be measured.
         if len(text) * 4 > self._max_record_bytes and len(text.encode("utf-8", "replace")) > self._max_record_bytes:
             return bad_record(number, "too-long", f"longer than max_record_bytes ({self._max_record_bytes})", text)
-        return Record(number, text, _string(url), _string(date), meta or None)
+        return Record(number, text, _string(url), _string(date), meta)
 
 
 def raise_if_it_may_heal(error: Exception) -> None:
@@ -124,6 +186,17 @@ def _check(array: pa.Array) -> None:
         pa.DictionaryArray.from_arrays(array.indices, binary).validate(full=True)
     else:
         (array.cast(_BINARY[kind]) if kind in _BINARY else array).validate(full=True)
+
+
+def _checked_strings(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """Strings, or binaries, as strings of this type; None if they are no strings, or if any is not UTF-8."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    binary = array.type if array.type in _BINARY.values() else _BINARY.get(array.type)
+    try:
+        return None if binary is None else array.cast(binary).cast(kind)
+    except pa.ArrowInvalid:
+        return None
 
 
 def leaf(batch: pa.RecordBatch, path: list[str]) -> pa.Array:

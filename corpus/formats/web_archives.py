@@ -43,6 +43,7 @@ _NO_FIELD = re.compile(rb"\n(?=WARC/\d\.\d{1,2}[ \t]*\r?\n[A-Za-z][A-Za-z0-9-]*[
 _LINE_ENDS = re.compile(rb"[\r\n]*")
 _LAST_LINE_ENDS = re.compile(rb"(?:\r?\n){1,2}\Z")
 _ARC_TYPE_FIELDS = 6
+_DIGESTS = ("warc-block-digest", "warc-payload-digest")
 
 
 class Frame(NamedTuple):
@@ -110,7 +111,9 @@ class _Frames:
             frame = None
             if self._at < len(self._data):
                 frame = self._frame()
-                if frame is not None:
+                if frame is not None and self._is_suspect(begin):
+                    self._at = begin - self._base  # it is a part of what is lost
+                elif frame is not None:
                     yield begin, frame._replace(end=-1) if self._seen_hole else frame
                     continue
             if self._hole is None:
@@ -157,6 +160,14 @@ class _Frames:
         """Whether what has been read ends where a stream broke."""
         return self._ended and (self._hole is not None or self._content.broken != "")
 
+    def _is_suspect(self, begin: int) -> bool:
+        """Whether a record that has been read belongs to the end of compressed data that turned out to be damaged.
+
+        Where every record is compressed by itself, as usual, that is the record whose checksum is wrong.
+        """
+        suspect = self._content.suspect if self._hole is None else self._hole.suspect
+        return self._torn and suspect is not None and suspect <= begin and len(self._data) - self._at < _AHEAD
+
     def _problem(
         self, error: str, message: str, data: bytes, fields: dict[str, str] | None = None, arc: bool = False
     ) -> Frame:
@@ -178,6 +189,9 @@ class _Frames:
                 return self._garbage("the header of the record does not end")
             head = end
             fields = parse_fields(self._data[self._at + lines : self._at + head])
+            if not self._data.endswith(b"\r\n\r\n", self._at, self._at + head):
+                for name in _DIGESTS:  # of other bytes, before somebody changed the line ends
+                    fields.pop(name, None)
         length = _length(fields.get("content-length", ""))
         if length is not None and length > self._max_bytes:
             if self._passes_over(head, length, arc):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corpus.config import SourceConfig
+from corpus.config import RedactConfig, SourceConfig
 from corpus.sources.base import BadRecord, Cursor, Found, InputFile, Record, Skipped, Source, SourceError
 
 __all__ = ["BadRecord", "Cursor", "Found", "InputFile", "Record", "Skipped", "Source", "SourceError", "open_source"]
@@ -10,7 +10,9 @@ __all__ = ["BadRecord", "Cursor", "Found", "InputFile", "Record", "Skipped", "So
 DEFAULT_MAX_RECORD_BYTES = 16 << 20
 
 
-def open_source(config: SourceConfig, *, max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES) -> Source:
+def open_source(
+    config: SourceConfig, *, max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES, redact: RedactConfig | None = None
+) -> Source:
     """The reader for a source.
 
     Parameters
@@ -19,6 +21,8 @@ def open_source(config: SourceConfig, *, max_record_bytes: int = DEFAULT_MAX_REC
         What to read.
     max_record_bytes
         Longest record that is read, in bytes as it stands in its file; longer ones become `too-long` bad records.
+    redact
+        Personal data that must not stand in the names of files and members either (`Redactor.name`).
     """
     if config.kind == "python-docs":
         from corpus.sources.python_docs import PythonDocs
@@ -27,4 +31,8 @@ def open_source(config: SourceConfig, *, max_record_bytes: int = DEFAULT_MAX_REC
     from corpus.formats import open_format
     from corpus.sources.reader import FileSource
 
-    return FileSource(config, open_format(config, max_record_bytes))
+    if redact is None or not redact.kinds:
+        return FileSource(config, open_format(config, max_record_bytes))
+    from corpus.redaction import Redactor
+
+    return FileSource(config, open_format(config, max_record_bytes), Redactor(redact).name)

@@ -9,7 +9,7 @@ from corpus.sources.streams import SUFFIXES, Content
 from corpus.sources.tar_members import BLOCK, is_header, tar_members
 from corpus.sources.zip_members import MAX_ZIP_MEMBERS, zip_members
 
-__all__ = ["MAX_ZIP_MEMBERS", "PATTERNS", "Member", "archive_kind", "members"]
+__all__ = ["MAX_ZIP_MEMBERS", "PATTERNS", "Member", "archive_kind", "is_epub", "members"]
 
 PATTERNS = ("*.zip", "*.tgz", *(f"*.tar{suffix}" for suffix in SUFFIXES))
 """Usual names of archives; what is one is found by its content."""
@@ -23,6 +23,11 @@ def archive_kind(head: bytes) -> str:
     if is_header(head) or (head[257:262] == b"ustar" and b"\0" in head[:BLOCK]):
         return "tar"
     return ""
+
+
+def is_epub(head: bytes, name: str) -> bool:
+    """Whether a zip is one book: by the type that stands first in it, or by its name, as many do without."""
+    return head[30:58] == b"mimetypeapplication/epub+zip" or name.lower().endswith(".epub")
 
 
 def members(kind: str, content: Content) -> Iterator[Member]:

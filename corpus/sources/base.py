@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from corpus.config import SourceConfig
+
+if TYPE_CHECKING:
+    from corpus.sources.rows import Rows
 
 EXCERPT_CHARACTERS = 200
 
@@ -37,6 +43,8 @@ class InputFile:
         what is listed and cannot be opened.
     seen
         The etag that was seen, where verifying the content put another one in its place.
+    path
+        Its path below the root, where `uri` is another one because names are redacted; it is not written down.
     """
 
     source: str
@@ -44,6 +52,12 @@ class InputFile:
     bytes: int
     etag: str
     seen: str = ""
+    path: str = field(default="", compare=False)
+
+    @property
+    def place(self) -> str:
+        """Its path below the source's root."""
+        return self.path or self.uri
 
 
 class Record(NamedTuple):
@@ -68,7 +82,7 @@ class BadRecord(NamedTuple):
     unsafe-name         a member's name is absolute, leads out of the archive or has a NUL in it
     encrypted-member    a member of an archive is encrypted
     nested-archive      a member of an archive is an archive
-    unsupported-compression   a member is packed by a method that is not known
+    unsupported-compression   a member is packed by a method that is not known, or a file is compressed twice
     too-many-members    a zip archive has more members than `corpus.sources.archives.MAX_ZIP_MEMBERS`
     bad-parquet         a Parquet file or row group cannot be read
     bad-arrow           an Arrow file or record batch cannot be read
@@ -84,11 +98,14 @@ class BadRecord(NamedTuple):
     too-long            longer than `max_record_bytes`
     bad-xml             a page of a MediaWiki dump does not parse or is not closed
     bad-warc            a stretch that is no WARC or ARC record, or a record that is cut, has no type, or is a segment
+    wrong-digest        a WARC record whose bytes do not fit the digest that it states of them
     bad-http            a response without a status line, or whose chunked or compressed body is damaged or cut short
     no-main-content     a page has no text that the extractor takes for main content
     extraction-timeout  a page needs more CPU time than `page_seconds`
     extraction-memory   a page needs more memory than `page_memory_bytes`
     extraction-crashed  the extractor fails on a page, or dies
+    bad-pdf, bad-epub   a book that is damaged, or lacks pages or chapters that it names
+    encrypted-file      a book that opens with a password only
     bad-syntax          a Python file that does not parse
     lone-surrogate      half of a surrogate pair, and repair is switched off
     """
@@ -178,6 +195,10 @@ class Source(Protocol):
         """
         ...
 
+    def batches(self, file: InputFile, cursor: Cursor) -> Iterator[Found | Rows]:
+        """As `records`; what a format reads together comes together, with the cursor behind the last of it."""
+        ...
+
     def checksum(self, file: InputFile) -> str | None:
         """ "sha256:hex" of a file as it lies there, by reading it; None if it cannot be opened."""
         ...
@@ -206,6 +227,16 @@ class Selection:
         if record < self._start:
             return False
         return self._threshold is None or hash64(f"{self._uri}#{record}") < self._threshold
+
+    def mask(self, first: int, number: int) -> NDArray[np.bool_]:
+        """Which of the records `first` to `first + number - 1` are read."""
+        records = np.arange(first, first + number)
+        wanted = records >= self._start
+        if self._limit is not None:
+            wanted &= records < self._limit
+        if self._threshold is not None:
+            wanted &= np.fromiter((self.wants(record) for record in records.tolist()), np.bool_, number)
+        return wanted
 
     def ends_before(self, record: int) -> bool:
         """True if neither this record nor any after it is read."""

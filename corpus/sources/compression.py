@@ -36,9 +36,14 @@ _SEARCH = 64 << 20  # bytes that are tried in all searches together, besides a f
 
 @dataclass(frozen=True)
 class Gap:
-    """A hole in a stream: what lay between the last chunk and the next one could not be decompressed."""
+    """A hole in a stream: what lay between the last chunk and the next one could not be decompressed.
+
+    If it was damaged, not cut off, what came before it from decompressed byte `suspect` on may be wrong: often only the
+    checksum at the end of a member tells.
+    """
 
     message: str
+    suspect: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ def find_codec(head: bytes) -> Codec | None:
 class Inflater:
     """Iterating gives decompressed pieces, and a `Gap` where damage was passed over; then `broken` says why it ended.
 
+    `suspect` is that of the end, as a `Gap` has it.
+
     Parameters
     ----------
     read
@@ -72,6 +79,7 @@ class Inflater:
 
     def __init__(self, read: Callable[[int], bytes], head: bytes, codec: Codec) -> None:
         self.broken = ""
+        self.suspect: int | None = None
         self._read = read
         self._codec = codec
         self._ahead = deque(_sliced(head))
@@ -83,9 +91,9 @@ class Inflater:
         self._searched = 0
 
     def __iter__(self) -> Iterator[bytes | Gap]:
-        members, data = 0, b""
+        members, given, data = 0, 0, b""
         while data := self._next_start(data):
-            problem, cut = "", False
+            problem, cut, suspect = "", False, given
             codec = find_codec(data)
             if codec is None:
                 problem = "garbage between members"
@@ -93,7 +101,9 @@ class Inflater:
                 decoder = codec.make()
                 while True:
                     try:
-                        yield from feed(decoder, data, codec.most)
+                        for piece in feed(decoder, data, codec.most):
+                            given += len(piece)
+                            yield piece
                     except codec.errors as error:
                         problem = str(error) or type(error).__name__
                         break
@@ -112,10 +122,11 @@ class Inflater:
             message = f"damaged {name} stream after {members} whole members: {problem}"
             if cut:
                 message = f"truncated {name} stream: {problem}"
+            damaged_from = None if cut else suspect
             if not self._find_next(whole=cut):
-                self.broken = message
+                self.broken, self.suspect = message, damaged_from
                 return
-            yield Gap(f"{message}; reading goes on at byte {self._taken}, what came of byte {begin} on may be wrong")
+            yield Gap(f"{message}; bytes {begin} to {self._taken} of the file are passed over", damaged_from)
             data = b""
 
     def _next_start(self, data: bytes) -> bytes:

@@ -52,6 +52,8 @@ _KINDS = {
     ".htm": "html",
     ".warc": "warc",
     ".xml": "mediawiki",
+    ".pdf": "pdf",
+    ".epub": "epub",
 }
 """The kind of source that usually reads an ending, for error messages."""
 
@@ -230,7 +232,7 @@ def finish_listing(config: SourceConfig, files: list[InputFile], looked_at: str,
     """
     if not files:
         raise SourceError(
-            f"source {config.name!r}: no {config.kind} files found at {looked_at!r}; check the path"
+            f"source {config.name!r}, path: no {config.kind} files found at {looked_at!r}"
             + (f", include {config.include}" if config.include else "")
             + (f", exclude {config.exclude}" if config.exclude else "")
             + (f"; {instead}" if instead else "")
@@ -271,7 +273,7 @@ def open_input(root: Root, file: InputFile) -> BinaryIO:
     SourceError
         If it is no longer the file of the inventory.
     """
-    path = root.locate(file.uri)
+    path = root.locate(file.place)
     if root.system is not None:
 
         def check(size: int | None, marks: frozenset[str]) -> None:

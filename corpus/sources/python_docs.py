@@ -106,6 +106,10 @@ class PythonDocs:
                 selection.reached(number + 1)
                 yield found._replace(record=number)
 
+    def batches(self, file: InputFile, cursor: Cursor) -> Iterator[Found]:
+        """The same records."""
+        return self.records(file, cursor=cursor)
+
     def checksum(self, file: InputFile) -> str | None:
         """ "sha256:hex" of a file, by reading it; None if it cannot be opened."""
         return checksum(*self._locate(file))

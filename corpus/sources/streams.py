@@ -10,12 +10,12 @@ import contextlib
 import hashlib
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from corpus.sources.compression import Codec, Gap, Inflater, find_codec
 
-__all__ = ["BOMB_BYTES", "BOMB_RATIO", "SUFFIXES", "Content", "Gap"]
+__all__ = ["BOMB_BYTES", "BOMB_RATIO", "SUFFIXES", "Content", "Gap", "bytes_from"]
 
 SUFFIXES = ("", ".gz", ".zst", ".bz2", ".xz", ".lz4")
 """Usual endings of compressed files; what a file is compressed with is found by its content."""
@@ -58,11 +58,16 @@ class Content:
         self._start: bytes | None = None
         self._pieces: Iterator[bytes | Gap] | None = None
         self._looked_at: list[bytes | Gap] = []
+        self._holes = 0
         self._inflated = 0  # bytes that came out of the decoder, here and in members of this archive
         self.position = 0
         """Bytes of the raw stream that have been read, for progress."""
         self.name = name
         self.broken = ""
+        self.suspect: int | None = None
+        """Of content that broke because it is damaged: what came from this decompressed byte on may be wrong."""
+        self.what_follows: Callable[[int], str] = bytes_from
+        """Says what came from a decompressed byte on, in words, for the message."""
 
     @property
     def sha256(self) -> str | None:
@@ -74,10 +79,15 @@ class Content:
         """Whether the content is compressed."""
         return find_codec(self._peek()) is not None
 
+    @property
+    def packed_twice(self) -> bool:
+        """Whether what comes out of the decoder is compressed again."""
+        return self.packed and find_codec(self.head()) is not None
+
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self.segments():
             if isinstance(chunk, Gap):
-                self.broken = chunk.message
+                self.broken, self.suspect = chunk.message, chunk.suspect
                 return
             yield chunk
 
@@ -153,7 +163,16 @@ class Content:
                     yield piece[skip:]
                 skip = max(0, skip - len(piece))
         yield from pieces
-        self.broken = getattr(self._raw, "broken", "") or self.broken
+        if broken := getattr(self._raw, "broken", ""):
+            self.suspect = getattr(self._raw, "suspect", None)
+            self.broken = self._told(broken, self.suspect)
+
+    def _told(self, message: str, suspect: int | None) -> str:
+        """The message to damage, with what came of damaged data that was given already."""
+        if suspect is None:
+            return message
+        what = "what came since the last such place" if self._holes else self.what_follows(suspect)
+        return f"{message}; {what} may be wrong"
 
     def _peek(self) -> bytes:
         if self._start is None:
@@ -172,8 +191,11 @@ class Content:
             if isinstance(piece, bytes) and (problem := self._too_much(len(piece))):
                 self.broken = f"the {codec.name} stream is a decompression bomb: {problem}"
                 return
+            if isinstance(piece, Gap):
+                piece = Gap(self._told(piece.message, piece.suspect), piece.suspect)
+                self._holes += 1
             yield piece
-        self.broken = inflater.broken
+        self.broken, self.suspect = self._told(inflater.broken, inflater.suspect), inflater.suspect
 
     def _too_much(self, size: int) -> str:
         """Why no more should be inflated after these bytes, "" if there is no reason."""
@@ -191,3 +213,8 @@ class Content:
         self._hash.update(data)
         self._ended = len(data) < size
         return data
+
+
+def bytes_from(offset: int) -> str:
+    """What came from a decompressed byte on, where there is no better name for it."""
+    return f"what came from byte {offset} of the decompressed content on"

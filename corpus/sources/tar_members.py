@@ -28,8 +28,9 @@ def is_header(block: bytes) -> bool:
     rest = block[:148] + block[156:BLOCK]
     if len(block) < BLOCK or not any(rest):
         return False
+    total = 256 + sum(rest)
     # Some old writers added the bytes as signed ones.
-    return said in (256 + sum(rest), 256 + sum(byte - 256 * (byte > 127) for byte in rest))
+    return said == total or said == total - 256 * sum(byte > 127 for byte in rest)
 
 
 def tar_members(content: Content) -> Iterator[Member]:

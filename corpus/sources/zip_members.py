@@ -293,7 +293,10 @@ def _member(content: Content, file: _File, entry: _Entry) -> Member:
 
 
 class _ZipMember(io.RawIOBase):
-    """Bytes of a member: what is damaged ends it, with the reason in `broken`; faults of the disk are raised."""
+    """Bytes of a member: what is damaged ends it, with the reason in `broken`; faults of the disk are raised.
+
+    `suspect` is 0 if any of the bytes may be wrong, as the one checksum of all of them says.
+    """
 
     def __init__(self, content: Content, file: _File, entry: _Entry, begin: int) -> None:
         self._content = content
@@ -304,6 +307,7 @@ class _ZipMember(io.RawIOBase):
         self._pieces = self._inflate()
         self._rest = b""
         self.broken = ""
+        self.suspect: int | None = None
 
     def readable(self) -> bool:
         return True
@@ -339,6 +343,7 @@ class _ZipMember(io.RawIOBase):
                     yield out
             except errors as error:
                 self.broken = f"damaged {name} data in the member: {error or type(error).__name__}"
+                self.suspect = 0
                 return
             if decoder.eof:
                 break
@@ -348,6 +353,7 @@ class _ZipMember(io.RawIOBase):
             self.broken = f"truncated {name} data in the member"
         elif entry.crc >= 0 and (given, crc) != (entry.size, entry.crc):
             self.broken = f"the member's checksum or size is wrong: {given} bytes came out, {entry.size} should have"
+            self.suspect = 0
 
 
 class _Stored:

@@ -527,3 +527,19 @@ def test_tables_in_archives(tmp_path: Path) -> None:
     assert texts(found) == ["one", "two"] * 2
     assert kinds(found)[2] == "bad-parquet"
     check_resuming("parquet", tmp_path)
+
+
+def test_headers_of_tar_archives_may_have_checksums_of_signed_bytes(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("é.jsonl")
+    data = b'{"text": "one"}\n'
+    info.size = len(data)
+    header = bytearray(info.tobuf(tarfile.USTAR_FORMAT, "latin-1", "strict"))
+    plain = header[:148] + b" " * 8 + header[156:]
+    for total, kept in (
+        (sum(plain), 1),
+        (sum(plain) - 256 * sum(byte > 127 for byte in plain), 1),
+        (sum(plain) + 1, 0),
+    ):
+        header[148:156] = b"%06o\0 " % total
+        (tmp_path / "a.tar").write_bytes(bytes(header) + data.ljust(512, b"\0") + bytes(1024))
+        assert len(texts(read("jsonl", tmp_path))) == kept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from corpus import documents, parts
 from corpus.config import IngestConfig, NormaliseConfig, SourceConfig, Takedown
-from corpus.documents import DocumentBatch, canonical_meta, document_id, id_index, large_strings, read_all, read_unit
+from corpus.documents import id_index, read_all, read_unit
 from corpus.inventory import plan_units, take_inventory
+from corpus.parts import DocumentBatch, canonical_meta
 from corpus.sources import SourceError
+from corpus.texts import document_id, large_strings
 from storage.schemas import DOCUMENTS, ID_INDEX, LEDGER, QUARANTINE
 
 
@@ -190,16 +194,95 @@ def test_string_arrays_are_built_whole(texts: list[str]) -> None:
     parts=st.lists(st.lists(st.binary(min_size=1, max_size=1), max_size=6), max_size=5),
     shuffle=st.randoms(use_true_random=False),
     wrap=st.sampled_from([lambda a: a, lambda a: pa.chunked_array([a.slice(0, 2), a.slice(2)])]),
+    alone=st.sampled_from([0, 1, 8]),
 )
 def test_the_index_is_sorted_by_id_part_and_row(
-    parts: list[list[bytes]], shuffle: Any, wrap: Callable[[pa.Array], Any]
+    parts: list[list[bytes]], shuffle: Any, wrap: Callable[[pa.Array], Any], alone: int
 ) -> None:
     named = [(f"p-{number:05d}", [digit * 16 for digit in ids]) for number, ids in enumerate(parts)]
     expected = sorted((identity, name, row) for name, ids in named for row, identity in enumerate(ids))
+    named += [(f"q-{number}", [hashlib.md5(bytes([number])).digest()]) for number in range(20 * alone)]
+    expected += [(identity, name, 0) for name, [identity] in named[len(parts) :]]
+    expected.sort()
     shuffle.shuffle(named)
     index = id_index([(name, wrap(pa.array(ids, pa.binary(16)))) for name, ids in named])
     assert index.schema == ID_INDEX
     assert [tuple(row.values()) for row in index.to_pylist()] == expected
+
+
+VALUES = [
+    "some words",
+    "é",
+    "more  \n",
+    "\u200b",
+    "\r",
+    "x" * 400,
+    "Ã©",
+    "  a\n\n\n\n\nb  ",
+    "y" * 100,
+    None,
+    "",
+    " \n",
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1 << 32),
+    kind=st.sampled_from(["jsonl", "gzip", "parquet", "dictionary", "arrow"]),
+    part_bytes=st.sampled_from([1024, 1500, 1 << 20]),
+    part_rows=st.sampled_from([7, 500_000]),
+    limit=st.sampled_from([None, 1, 30]),
+    fraction=st.sampled_from([1.0, 0.5]),
+)
+def test_records_read_side_by_side_become_what_they_would_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    kind: str,
+    part_bytes: int,
+    part_rows: int,
+    limit: int | None,
+    fraction: float,
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    chance = random.Random(seed)
+    some = chance.sample(VALUES, chance.randrange(1, len(VALUES)))
+    texts = chance.choices(["readable", *some], [len(some), *[1] * len(some)], k=chance.randrange(1, 120))
+    urls = chance.choices([None, "", "http://e/1"], k=len(texts))
+    table = pa.table({"text": pa.array(texts, pa.string()), "url": pa.array(urls, pa.string()), "n": range(len(texts))})
+    match kind:
+        case "jsonl" | "gzip":
+            lines = [
+                json.dumps({"text": text, "url": url, "n": n})
+                for n, (text, url) in enumerate(zip(texts, urls, strict=True))
+            ]
+            lines[len(lines) // 2 : len(lines) // 2] = ["", "{bad", "[1]", '{"text": 7}']
+            data = "\n".join(lines).encode()
+            (folder / "a.jsonl").write_bytes(gzip.compress(data) if kind == "gzip" else data)
+        case "arrow":
+            with pa.ipc.new_file(folder / "a.arrow", table.schema) as file:
+                file.write_table(table, max_chunksize=25)
+        case _:
+            if kind == "dictionary":
+                table = table.set_column(0, "text", table["text"].dictionary_encode())
+            pq.write_table(table, folder / "a.parquet", row_group_size=33)
+    source = SourceConfig(
+        name="web",
+        kind="jsonl" if kind == "gzip" else "parquet" if kind == "dictionary" else kind,  # type: ignore[arg-type]
+        path=str(folder),
+        meta_fields=("n", "nowhere"),
+        limit=limit,
+        fraction=fraction,
+    )
+    config = IngestConfig(sources=(source,), part_bytes=part_bytes)
+    [unit] = plan_units(take_inventory(config), config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "_PART_ROWS", part_rows)
+        together = list(read_unit(config, unit))
+        for number, batch in enumerate(together[:-1]):
+            assert list(read_unit(config, unit, batch.next)) == together[number + 1 :]
+        patch.setattr(documents, "_FEW_ROWS", 1 << 30)
+        assert list(read_unit(config, unit)) == together
 
 
 @pytest.mark.parametrize("kind", ["plain", "gzip", "parquet", "text"])

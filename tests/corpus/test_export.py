@@ -9,8 +9,9 @@ import pyarrow as pa
 import zstandard
 
 from corpus.config import NormaliseConfig, SourceConfig
-from corpus.documents import document_id, read_all
+from corpus.documents import read_all
 from corpus.export import jsonl_zst
+from corpus.texts import document_id
 from storage.schemas import DOCUMENTS
 
 

@@ -189,7 +189,7 @@ def test_any_bytes_are_read_without_raising_and_numbered_without_gaps(
 
 
 def test_nothing_found_names_the_source_and_the_path(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"source 'web': no jsonl files found at .*missing"):
+    with pytest.raises(SourceError, match=r"source 'web', path: no jsonl files found at .*missing"):
         open_source(jsonl(tmp_path / "missing")).inventory()
 
 

@@ -9,6 +9,8 @@ import io
 import json
 import lzma
 import resource
+import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus.sources import compression, streams
+from corpus.sources.base import BadRecord
 from corpus.sources.streams import Content, Gap
 from tests.corpus.reading import check_resuming, kinds, read, texts
 
@@ -218,3 +221,63 @@ def test_a_seekable_file_of_anything(tmp_path: Path) -> None:
     with cut.file() as file:
         assert file is None
     assert "truncated" in cut.broken
+
+
+@pytest.mark.parametrize("sizes", [[3000], [1000, 1000, 1000]])
+def test_what_came_of_data_with_a_wrong_checksum_is_told_by_the_number_of_its_first_record(
+    tmp_path: Path, sizes: list[int]
+) -> None:
+    members, at = [], 0
+    for size in sizes:
+        rows = ROWS[at : at + size]
+        members.append(bytearray(gzip.compress(b"".join(json.dumps(row).encode() + b"\n" for row in rows), mtime=0)))
+        at += size
+    for damaged in range(len(sizes)):
+        wrong = [bytes(member) for member in members]
+        wrong[damaged] = wrong[damaged][:-6] + bytes([wrong[damaged][-6] ^ 1]) + wrong[damaged][-5:]
+        (tmp_path / "a.jsonl.gz").write_bytes(b"".join(wrong))
+        found = read("jsonl", tmp_path)
+        [bad] = [record for record in found if isinstance(record, BadRecord)]
+        first = sum(sizes[:damaged])
+        assert f"records from {first} on may be wrong" in bad.message
+        assert bad.record in range(first, first + sizes[damaged] + 1)
+        # Reading that goes on after a kill tells the same.
+        check_resuming("jsonl", tmp_path, every=700)
+    (tmp_path / "a.jsonl.gz").write_bytes(b"".join(members)[:-20])
+    assert not any(
+        "may be wrong" in record.message for record in read("jsonl", tmp_path) if isinstance(record, BadRecord)
+    )
+
+
+def test_what_came_of_a_member_of_an_archive_with_a_wrong_checksum_is_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.jsonl", DATA)
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[data.index(b"document 7")] ^= 1
+    (tmp_path / "a.zip").write_bytes(data)
+    assert "records from 0 on may be wrong" in read("jsonl", tmp_path)[-1].message  # type: ignore[union-attr]
+    packed = bytearray(gzip.compress(_tar({"a.jsonl": DATA}), mtime=0))
+    packed[-6] ^= 1
+    (tmp_path / "a.zip").unlink()
+    (tmp_path / "a.tgz").write_bytes(packed)
+    message = read("jsonl", tmp_path)[-1].message  # type: ignore[union-attr]
+    assert "what came from byte 0 of the decompressed content on may be wrong" in message
+
+
+def _tar(members: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", sorted(PACKERS.keys() - {"plain"}))
+def test_a_file_that_is_compressed_twice_is_one_bad_record(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(PACKERS[kind](DATA)))
+    (tmp_path / "b.tar").write_bytes(_tar({"a.jsonl.gz": PACKERS[kind](gzip.compress(DATA)), "b.jsonl": DATA[:1000]}))
+    found = read("jsonl", tmp_path)
+    assert kinds(found)[:2] == ["unsupported-compression"] * 2
+    assert len(texts(found)) > 5

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
 import io
 import itertools
 import re
@@ -152,6 +154,21 @@ def test_address_date_and_meta_come_from_the_headers(shared_data: Path) -> None:
         WarcFiles(warc(meta_fields=("warc.tpye",)), LIMIT)
 
 
+def test_what_servers_and_pages_say_of_their_use_is_kept_where_asked_for() -> None:
+    html = b"<html><head><meta name=robots content=noindex></head><body><p>" + b"Some words of a page. " * 40 + b"</p>"
+    headers = ("Content-Type: text/html", "X-Robots-Tag: gptbot: noindex", "tdm-reservation: 1", "X-Robots-Tag: noai")
+    data = response(html, *headers)
+    names = ("http.x-robots-tag", "http.tdm-reservation", "robots", "license")
+    [found] = read(data, meta_fields=names)
+    assert isinstance(found, Record)
+    assert found.meta == {
+        "http.x-robots-tag": "gptbot: noindex\nnoai", "http.tdm-reservation": "1", "robots": "noindex"
+    }  # fmt: skip
+    [silent] = read(data)
+    assert isinstance(silent, Record)
+    assert silent.meta is None
+
+
 def test_blocks_are_those_that_warcio_reads(shared_data: Path) -> None:
     archiveiterator = pytest.importorskip("warcio.archiveiterator")
     for name in (
@@ -276,6 +293,20 @@ def test_a_broken_stream_is_one_bad_record_and_a_damaged_member_costs_only_itsel
     assert [frame.error for frame in found] == ["", "", "", "broken-stream", "", ""]
     assert [frame.block[:2] for frame in found if not frame.error] == [b"0 ", b"1 ", b"2 ", b"4 ", b"5 "]
     assert [frame.end for frame in found[3:]] == [-1, -1, -1]
+
+
+def test_a_record_whose_compressed_data_has_a_wrong_checksum_is_no_document() -> None:
+    members = [gzip.compress(record(b"%d " % number * 9000), mtime=0) for number in range(4)]
+    wrong = bytearray(members[1])
+    wrong[-5] ^= 1  # of the checksum
+    found = frames(b"".join([members[0], bytes(wrong), *members[2:]]))
+    assert [frame.error for frame in found] == ["", "broken-stream", "", ""]
+    assert "Incorrect checksum" in found[1].message
+    assert found[1].block.startswith(b"WARC/1.0")
+    found = frames(b"".join([*members[2:], bytes(wrong)]))
+    assert [frame.error for frame in found] == ["", "", "broken-stream"]
+    cut = b"".join(members)[:-4]  # cut off behind the text: nothing says that it is wrong
+    assert [frame.error for frame in frames(cut)] == ["", "", "", "", "broken-stream"]
 
 
 def test_reading_goes_on_at_every_cursor(shared_data: Path) -> None:
@@ -521,3 +552,60 @@ def test_no_body_raises_or_outgrows_its_bound(name: str, data: st.DataObject) ->
     fields = {"content-encoding": name, "transfer-encoding": data.draw(st.sampled_from(["", "chunked"]))}
     found = decode_body(bytes(body), fields, 5000)
     assert isinstance(found, BodyProblem) or len(found) <= max(5000, len(body))
+
+
+# --- digests ---------------------------------------------------------------------------------------------------------
+
+BLOCK = b"Bread is made of flour."
+
+
+def _digest(data: bytes, algorithm: str = "sha1", encode: Any = base64.b32encode) -> str:
+    return f"{algorithm}:{encode(hashlib.new(algorithm, data).digest()).decode()}"
+
+
+def _hexadecimal(data: bytes) -> bytes:
+    return data.hex().encode()
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256", "sha512"])
+@pytest.mark.parametrize("encode", [base64.b32encode, base64.b64encode, base64.urlsafe_b64encode, _hexadecimal])
+def test_digests_are_checked_however_they_are_written(algorithm: str, encode: Any) -> None:
+    for name in ("WARC_Block_Digest", "WARC_Payload_Digest"):
+        right, wrong = _digest(BLOCK, algorithm, encode), _digest(b"+-_/", algorithm, encode)
+        for stated in (right, right.rstrip("="), right.replace("sha", "SHA-")):
+            assert texts(read(record(BLOCK, **{name: stated}))) == [BLOCK.decode()]
+        [bad] = read(record(BLOCK, **{name: wrong}))
+        assert isinstance(bad, BadRecord)
+        assert bad.error == "wrong-digest"
+        assert f"{name.replace('_', '-')} is {wrong}, the bytes have {algorithm}:" in bad.message
+        assert bad.message.replace("/", "_").replace("+", "-").count(right.replace("/", "_").replace("+", "-")) == 1
+        assert texts(read(record(BLOCK, **{name: wrong}), digests="ignore")) == [BLOCK.decode()]
+
+
+@pytest.mark.parametrize(
+    "stated", ["", "sha1", "sha1:", "sha1:1112H3S6NNFQ2MSVX7XZKYAYSCX5QBYJ", "crc32:ABCDEFGH", ":x"]
+)
+def test_digests_that_nobody_understands_say_nothing(stated: str) -> None:
+    assert texts(read(record(BLOCK, WARC_Block_Digest=stated, WARC_Payload_Digest=stated))) == [BLOCK.decode()]
+
+
+def test_the_digest_of_a_payload_may_be_that_of_what_was_sent_joined_or_decoded() -> None:
+    page = b"<html><body><p>Bread is made of flour and water.</p></body></html>"
+    packed = gzip.compress(page)
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(packed), packed)
+    headers = "HTTP/1.1 200 OK", "Content-Type: text/html", "Transfer-Encoding: chunked", "Content-Encoding: gzip"
+    block = "\r\n".join([*headers, "", ""]).encode() + chunked
+    for payload, expected in ((chunked, "document"), (packed, "document"), (page, "document"), (b"x", "wrong-digest")):
+        fields = {"Content_Type": "application/http", "WARC_Payload_Digest": _digest(payload)}
+        assert [outcome(found) for found in read(record(block, "response", **fields))] == [expected]
+        # The block's digest says more.
+        fields["WARC_Block_Digest"] = _digest(block)
+        assert [outcome(found) for found in read(record(block, "response", **fields))] == ["document"]
+
+
+def test_digests_of_what_was_truncated_or_rewritten_and_of_revisits_prove_nothing() -> None:
+    wrong = _digest(b"other")
+    assert texts(read(record(BLOCK, WARC_Block_Digest=wrong, WARC_Truncated="length"))) == [BLOCK.decode()]
+    assert [outcome(found) for found in read(record(BLOCK, "revisit", WARC_Payload_Digest=wrong))] == ["warc-revisit"]
+    rewritten = record(b"One.\r\nTwo.", WARC_Block_Digest=_digest(b"One.\r\nTwo.")).replace(b"\r\n", b"\n")
+    assert [text.rstrip("\n") for text in texts(read(rewritten))] == ["One.\nTwo."]

