@@ -13,8 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_quality.columns import FEATURES, column
-from data_quality.feature_table import FEATURE_TYPES
+from data_quality.columns import DOCUMENTS, column
 from data_quality.tally import by, frame_of
 from stages import explain
 from stages.graph import ORDER
@@ -232,7 +231,7 @@ def _features_to_show(rules: list[Row]) -> list[str]:
     found: list[str] = []
     for rule in sorted(rules, key=lambda rule: -int(rule["hits"])):
         known = column(rule["feature"])
-        numeric = known is not None and known.type == "number" and known.kind == FEATURES
+        numeric = known is not None and known.type == "number" and known.kind != DOCUMENTS
         if numeric and rule["hits"] and rule["feature"] not in found:
             found.append(rule["feature"])
     return found[:FEATURES_SHOWN]
@@ -241,21 +240,28 @@ def _features_to_show(rules: list[Row]) -> list[str]:
 def _empty_histogram(outputs: Mapping[str, Output], feature: str, check: Check) -> Histogram:
     import polars as pl
 
-    if feature.endswith(("_share", "_ratio", "_score")):
+    if feature.endswith(("_share", "_ratio")) or feature == "language_score":
         return Histogram.even(0.0, 1.0, 40)
     if feature.endswith("mean_word_length"):
         return Histogram.even(0.0, 20.0, 40)
     if feature.endswith("stop_words"):
         return Histogram.even(-0.5, 32.5, 33)
-    if pa.types.is_integer(FEATURE_TYPES[feature]):
-        return Histogram.of_lengths()
     low, high = math.inf, -math.inf
     for stem in _parts(outputs, check):
-        stored = outputs["quality"].read(f"features/{stem}", [feature]).column(feature)
+        stored = _measured(outputs, stem, feature)
+        if pa.types.is_integer(stored.type):
+            return Histogram.of_lengths()
         values = pl.Series(pl.from_arrow(stored)).fill_nan(None).drop_nulls()
         if len(values):
             low, high = min(low, float(values.min())), max(high, float(values.max()))  # type: ignore[arg-type]
-    return Histogram.even(low, high, 40) if low < high else Histogram.even(min(low, 0.0), 1.0, 40)
+    return Histogram.even(low, high, 40) if low < high else Histogram.even(min(low, 0.0), max(high, 1.0), 40)
+
+
+def _measured(outputs: Mapping[str, Output], stem: str, feature: str) -> Any:
+    """A column of numbers of the quality stage, in whichever of its parts it lies."""
+    known = column(feature)
+    assert known is not None
+    return outputs["quality"].read(f"{known.kind}/{stem}", [known.stored]).column(known.stored)
 
 
 def _scan(outputs: Mapping[str, Output], features: list[str], check: Check) -> Scan:
@@ -264,14 +270,15 @@ def _scan(outputs: Mapping[str, Output], features: list[str], check: Check) -> S
     lengths = Histogram.of_lengths()
     histograms = {feature: _empty_histogram(outputs, feature, check) for feature in features}
     for stem in _parts(outputs, check):
-        measured = outputs["quality"].read(f"features/{stem}", sorted({"bytes", *features}))
+        measured = outputs["quality"].read(f"features/{stem}", ["bytes"])
         decided = outputs["select"].read(f"decisions/{stem}", ["dropped_by"])
         frame = pl.DataFrame({name: pl.from_arrow(measured.column(name)) for name in measured.column_names})
         frame = frame.with_columns(selected=pl.Series(pl.from_arrow(decided.column("dropped_by"))).is_null())
         for series, rows in (("selected", pl.col("selected")), ("dropped", ~pl.col("selected"))):
             lengths.add(series, frame.filter(rows)["bytes"].to_numpy())
         for feature, histogram in histograms.items():
-            histogram.add("documents", frame[feature].cast(pl.Float64).fill_nan(None).drop_nulls().to_numpy())
+            values = pl.Series(pl.from_arrow(_measured(outputs, stem, feature)))
+            histogram.add("documents", values.cast(pl.Float64).fill_nan(None).drop_nulls().to_numpy())
     tally = outputs["select"].read_json("about/tally")
     return Scan(
         sources=_groups(tally, "source"),
