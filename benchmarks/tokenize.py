@@ -32,17 +32,19 @@ def prepare(documents: pa.Table, folder: Path) -> None:
 
 def gristmill(folder: Path) -> Work:
     """From Arrow to Arrow, a few megabytes a call."""
+    from corpus.encoding.encoder import Encoder
     from corpus.tokenizer import parse_tokenizer, vocabulary_size
     from corpus.tokens import encode_documents
     from storage.schemas import token_type
 
     tokenizer = parse_tokenizer((folder / "tokenizer.json").read_bytes(), "tokenizer.json")
+    encoder = Encoder(tokenizer)
     dtype = token_type(vocabulary_size(tokenizer))
     texts = load_texts(folder)
     ids = pa.array([row.to_bytes(16, "big") for row in range(len(texts))], pa.binary(16))
 
     def work() -> Result:
-        tokens = encode_documents(tokenizer, ids, texts, None, dtype).column("tokens").combine_chunks()
+        tokens = encode_documents(encoder, ids, texts, None, dtype).column("tokens").combine_chunks()
         return _result(texts, len(tokens.values), lambda: tokens.values.to_numpy())
 
     return work

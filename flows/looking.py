@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flows.cli import UsageError
-from stages import explain
+from stages import explain, report_data
 from stages.graph import ORDER
 from stages.samples import by_reason
 from storage import runs
@@ -101,6 +101,8 @@ def stage_output(store: Store, found: Mapping[str, Any], stage: str, samples: in
         answer["quarantine"] = [row for part in output.parts("quarantine") for row in output.read(part).to_pylist()][
             :_LEDGER_ROWS
         ]
+    if stage == "quality":
+        answer["judges"] = report_data.judges_of(output)
     return answer
 
 

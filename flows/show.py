@@ -186,12 +186,48 @@ def stage(found: Mapping[str, Any]) -> None:
     for kind, (files, rows, size) in sorted(kinds.items()):
         table.add_row(kind, f"{files:,}", f"{rows:,}", readable_bytes(size))
     console.print(table)
+    if found.get("judges", {}).get("documents"):
+        _judges(console, found["judges"])
     if "ledger" in found:
         _ledger(console, found["ledger"])
     for reason, documents in (found.get("samples") or {}).items():
         console.print(f"\n{_state(reason)}")
         for document in documents:
             _document(console, document)
+
+
+def _judges(console: Console, found: Mapping[str, Any]) -> None:
+    if found["classifiers"]:
+        header = ("classifier", "held out>", "accuracy>", "majority>", "AUC>", "calibration error>", "positive>")
+        table = new_table(*header, "negative>", "on both sides>")
+        for name, report in found["classifiers"].items():
+            if not report:
+                table.add_row(escape(name), "", "", "", "", "", "given", "given", "")
+                continue
+            test, counts = report["test"], report["documents"]
+            auc = "" if test["auc"] is None else f"{test['auc']:.4f}"
+            numbers = [counts[side]["used"] for side in ("positive", "negative")]
+            table.add_row(
+                escape(name),
+                f"{test['documents']:,}",
+                f"{test['accuracy']:.2%}",
+                f"{test['majority']:.2%}",
+                auc,
+                f"{test['expected_calibration_error']:.4f}",
+                *(f"{number:,}" for number in (*numbers, counts["in_both_sides"])),
+            )
+        console.print(table)
+    if found["lists"]:
+        table = new_table("list", "entries>", "documents with hits>", "hits>")
+        for row in found["lists"]:
+            numbers = [row[key] for key in ("entries", "documents", "hits")]
+            table.add_row(escape(row["name"]), *(f"{number:,}" for number in numbers))
+        console.print(table)
+    if found["licences"]:
+        table = new_table("licence class", "documents>")
+        for name, number in found["licences"].items():
+            table.add_row(escape(name), f"{number:,}")
+        console.print(table)
 
 
 def _ledger(console: Console, rows: Sequence[Mapping[str, Any]], most: int = 40) -> None:
@@ -259,10 +295,23 @@ def why(answer: Mapping[str, Any]) -> None:
         for name, value in document.items():
             if name not in skipped and value is not None:
                 table.add_row(name, escape(str(value)))
-        for name, value in (document.get("evidence") or {}).items():
+        evidence = dict(document.get("evidence") or {})
+        difference = evidence.pop("difference", None)
+        for name, value in evidence.items():
             for label, text in _flat(name, value):
                 table.add_row(escape(label), escape(text))
         console.print(table)
+        if difference:
+            marks = {"same": "{}", "keeper": "[red strike]{}[/]", "this": "[green bold]{}[/]"}
+            plain = {"same": "{}", "keeper": "[-{}-]", "this": "{{+{}+}}"}
+            told = marks if console.is_terminal else plain
+            said = "struck out … bold" if console.is_terminal else "[-…-] … {+…+}"
+            console.print(
+                f"Beside its keeper ({said}: what only the keeper has, what only this text has):", markup=False
+            )
+            shown = escape if console.is_terminal else str
+            pieces = (told[whose].format(shown(passage)) for whose, passage in difference)
+            console.print("".join(pieces), soft_wrap=True, markup=console.is_terminal)
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, str]]:

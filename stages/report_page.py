@@ -28,10 +28,12 @@ from stages.report_html import (
     size,
     table,
 )  # fmt: skip
+from stages.report_judges import judges
 from stages.report_models import Occasion
 
 Row = Mapping[str, Any]
 REASONS_SHOWN = 8
+REPEATS_SHOWN = 10
 DECIDING = ("filter", "deduplicate", "select")
 
 
@@ -51,6 +53,7 @@ def page(data: ReportData, occasion: Occasion) -> str:
         ("Lengths and languages", lambda: quality.languages(data)),
         ("Rules", lambda: quality.rules(data)),
         ("Features", lambda: quality.features(data)),
+        ("Judges", lambda: judges(data)),
         ("Duplicates", lambda: duplicates(data)),
         ("Contamination", lambda: contamination(data)),
         ("Samples", lambda: samples(data)),
@@ -175,6 +178,9 @@ def sources(data: ReportData) -> Html:
         cuts = [(row["reason"], row["documents"], row["passages"], size(row["bytes"])) for row in data.cuts]
         pieces.append(element("h3", "Passages cut where text leaves the house"))
         pieces.append(table("Cuts", ("reason", "documents", "passages", "text"), cuts))
+    if data.repeats and data.repeats["most"]:
+        most = [(row["documents"], row["kind"], _wide(row["text"])) for row in data.repeats["most"][:REPEATS_SHOWN]]
+        pieces.append(table("What stands in most documents", ("documents", "kind", "text"), most))
     return join(pieces)
 
 
@@ -203,8 +209,12 @@ def duplicates(data: ReportData) -> Html:
     )
     rows = [(meaning, statistics[name]) for name, meaning in meanings if name in statistics]
     pieces: list[Any] = [table("Duplicates", ("", "number"), rows)]
+    if "recall" in statistics:
+        pieces.append(_recall(statistics))
     if parameters.get("mode") == "only-report":
         pieces.append(paragraph("The mode is only-report: duplicates are pointed out, none is dropped."))
+    if parameters.get("mode") == "drop-all":
+        pieces.append(paragraph("The mode is drop-all: what others are duplicates of is dropped too."))
     curve = charts.candidate_curve(parameters["bands"], parameters["rows"], parameters["threshold"])
     drawn = [figure(curve, "Which pairs become candidates")]
     if sum(data.duplicates["similarities"]):
@@ -215,6 +225,19 @@ def duplicates(data: ReportData) -> Html:
         pieces.append(element("h3", "The largest clusters"))
         pieces += [_cluster(cluster) for cluster in data.duplicates["clusters"]]
     return join(pieces)
+
+
+def _recall(statistics: Row) -> Html:
+    """What the bands and full buckets may have cost, in all and by similarity."""
+    said = f"Estimated from the curve of the bands, {statistics['recall']:.2%} of the near-duplicates were found."
+    if statistics["capped"]:
+        said += f" Should every document of a full bucket be one that was missed, {statistics['recall_at_least']:.2%}."
+    rows = [
+        (f"from {row['from']:.3f}", row["near"], f"{row['recall']:.4f}", f"{row['missed']:.1f}")
+        for row in statistics["recall_by_similarity"]
+    ]
+    header = ("similarity", "near-duplicates", "recall", "missed, estimated")
+    return join([paragraph(said), table("Recall by similarity", header, rows)] if rows else [paragraph(said)])
 
 
 def _cluster(cluster: Row) -> Html:

@@ -13,7 +13,7 @@ from data_quality import fineweb2
 from data_quality.presets import Rule
 from stages import explain
 from stages.base import StageError
-from stages.deduplicate import REASONS
+from stages.duplicate_steps import REASONS
 from storage.outputs import Output
 
 if TYPE_CHECKING:
@@ -113,6 +113,9 @@ def described(outputs: Mapping[str, Output], chosen: pl.DataFrame, table: Sequen
         at = rows["row"].to_numpy()
         documents = outputs["ingest"].read(f"documents/{stem}").take(at).to_pylist()
         features = outputs["quality"].read(f"features/{stem}").take(at).to_pylist()
+        if outputs["quality"].has(f"judgements/{stem}"):
+            judged = outputs["quality"].read(f"judgements/{stem}").take(at).to_pylist()
+            features = [{**one, **other} for one, other in zip(features, judged, strict=True)]
         for row, document, measured in zip(rows.to_dicts(), documents, features, strict=True):
             known = {**measured, **document}
             rule = rules.get(row["reason"])
@@ -251,6 +254,10 @@ def _spans(
         return merged((at, at + len(one)) for one in shared if one and (at := text.find(one)) >= 0)
     if rule is None or rule.expression is not None:
         return []
+    if rule.feature.endswith(("_hits", "_word_share")):
+        from stages.judges import listed_passages
+
+        return merged(listed_passages(outputs["quality"], rule.feature, text))
     if isinstance(rule.threshold, Mapping):
         rule = Rule(rule.name, rule.feature, rule.comparison, rule.threshold.get(known["language"]), "", "")
     return marks(text, rule, _stop_words(outputs["quality"], rule.feature, known.get("language")))
