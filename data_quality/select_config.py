@@ -42,5 +42,17 @@ class SelectConfig:
         "is repeated as often as its source times its language says.",
         default_factory=dict,
     )
+    cluster_repeats: tuple[tuple[int, int], ...] = setting(
+        "How often training sees a document that stays for its duplicates, by the size of its cluster: pairs of a size "
+        "from which on, and a number of times, which is multiplied with the other repeats. Keep-3 is "
+        "[[1, 1], [2, 2], [3, 3]]; FineWeb-2 has [[1, 1], [2, 2], [3, 3], [5, 5], [100, 8], [1000, 1]].",
+        (),
+    )
     shares_of: Literal["bytes", "documents"] = setting("What max_share counts.", "bytes")
     seed: int = setting("Seed of the split, of samples, and of the order in which limits take documents.", 1, ge=0)
+
+    def __post_init__(self) -> None:
+        sizes = [size for size, _ in self.cluster_repeats]
+        if sizes != sorted(set(sizes)) or any(size < 1 or times < 1 for size, times in self.cluster_repeats):
+            pairs = [list(pair) for pair in self.cluster_repeats]
+            raise ValueError(f"select.cluster_repeats is {pairs}: sizes must ascend, sizes and times be 1 or more")

@@ -22,6 +22,7 @@ StageName = Literal[
     "decontaminate",
     "filter",
     "deduplicate",
+    "repeats",
     "select",
     "export-corpus",
     "tokenizer",

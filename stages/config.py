@@ -15,6 +15,7 @@ from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.filter_config import FilterConfig
 from data_quality.judges_config import BlocklistConfig, ClassifierConfig, ScorerConfig
 from data_quality.quality_config import CutsConfig, DecontaminateConfig, QualityConfig
+from data_quality.repeats_config import RepeatsConfig
 from data_quality.select_config import SelectConfig
 from model.config import MixtureSegment, ModelConfig, TrainingConfig
 from model.finetune_config import EvaluateConfig, FinetuneConfig, GenerateConfig
@@ -99,6 +100,7 @@ class DecontaminateStageConfig:
     __pydantic_config__ = STRICT
 
     eval_sets: tuple[SourceConfig, ...] = setting("Evaluation sets, read like any source; one item a record.", ())
+    finetune_set: bool = setting("Whether finetune.data, where a run has it, is compared like an evaluation set.", True)
     comparison: DecontaminateConfig = setting("How they are compared.", default_factory=DecontaminateConfig)
 
 
@@ -183,6 +185,9 @@ class RunConfig:
     )
     filter: FilterConfig = setting("Rules.", default_factory=FilterConfig)
     deduplicate: DeduplicateConfig = setting("Duplicates.", default_factory=DeduplicateConfig)
+    repeats: RepeatsConfig | None = setting(
+        "Lines, paragraphs and runs of words that stand in many documents, as cuts; run where asked for.", None
+    )
     select: SelectConfig = setting("Caps, repeats, splits.", default_factory=SelectConfig)
     export_corpus: ExportConfig | None = setting("The cleaned corpus as files.", default_factory=ExportConfig)
     tokenizer: TokenizerConfig | None = setting("The vocabulary.", default_factory=TokenizerConfig)
@@ -215,14 +220,19 @@ class RunConfig:
                 f"must not exceed filter.contamination_overlap = {limit}: smaller overlaps are not stored"
             )
         names = [source.name for source in (*self.ingest.sources, *self.decontaminate.eval_sets)]
+        names += [self.finetune.data.name] if self.finetune and self.finetune.data else []
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(
-                    f"the source name {name!r} stands twice among ingest.sources and decontaminate.eval_sets"
+                    f"the source name {name!r} stands twice among ingest.sources, decontaminate.eval_sets and "
+                    "finetune.data"
                 )
         for name in self.select.sources:
             if name not in [source.name for source in self.ingest.sources]:
                 raise ValueError(f"select.sources.{name}: there is no source of this name in ingest.sources")
+        for name in self.repeats.counted_sources if self.repeats else ():
+            if name not in [source.name for source in self.ingest.sources]:
+                raise ValueError(f"repeats.counted_sources: there is no source {name!r} in ingest.sources")
         for user, needed in REQUIRES.items():
             if getattr(self, user) is not None:
                 for other in needed:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_quality.presets import Rule
 from stages.base import StageError
 from stages.difference import word_difference
 from stages.graph import ORDER
+from stages.selected import CUTTERS
 from storage.filesystem import Store
 from storage.outputs import Output, output_folder
 
@@ -267,8 +268,6 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
         if outputs["quality"].has(f"judgements/{stem}"):
             judged = _row(outputs["quality"], f"judgements/{stem}", row)
             evidence["judgements"] = {name: value for name, value in judged.items() if name != "id"}
-        if outputs["quality"].has(f"cuts/{stem}"):
-            evidence["cuts"] = _row(outputs["quality"], f"cuts/{stem}", row)["spans"]
     if "sketch" in outputs:
         evidence["shingles"] = _row(outputs["sketch"], f"signatures/{stem}", row)["shingles"]
     if "decontaminate" in outputs:
@@ -276,6 +275,9 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
         evidence["overlaps"] = [
             {k: v for k, v in overlap.items() if k != "id"} for overlap in overlaps if overlap["id"] == identity
         ]
+    cutters = [name for name in CUTTERS if name in outputs and outputs[name].has(f"cuts/{stem}")]
+    if cutters:
+        evidence["cuts"] = _cuts([_row(outputs[name], f"cuts/{stem}", row)["spans"] for name in cutters], text)
     decisions: dict[str, Any] = {}
     for stage in DECISIONS:
         if stage not in outputs:
@@ -310,6 +312,13 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
             times = seen_in_training(outputs, stem, identity.hex())
             evidence["training"] = {"shown": len(times), "times": times}
     return answer
+
+
+def _cuts(lists: Sequence[Sequence[Mapping[str, Any]]], text: str) -> list[dict[str, Any]]:
+    """The passages that are cut, in the order of the text, each with what it says."""
+    data = text.encode()
+    spans = sorted((span for spans in lists for span in spans), key=lambda span: (span["start"], span["end"]))
+    return [{**span, "text": data[span["start"] : span["end"]].decode()[:EXCERPT]} for span in spans]
 
 
 def _row(output: Output, name: str, row: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from stages import explain
 from stages.graph import ORDER
 from stages.report_clusters import largest_clusters, similarities
 from stages.samples import by_reason
+from stages.selected import CUTTERS
 from storage.outputs import Output
 
 Row = dict[str, Any]
@@ -105,6 +106,7 @@ class ReportData:
     cuts: list[Row]
     judges: Row
     """documents, classifiers (name: what was measured), lists, licences (class: documents)."""
+    repeats: Row | None
     rules: list[Row]
     """The rules in force, each with `condition`, `first` (documents it is the reason of), `hits` (all it would drop)
     and `alone` (those that no other rule would drop)."""
@@ -146,7 +148,8 @@ def gather(outputs: Mapping[str, Output], samples: int, *, check: Check = lambda
         files=_files(ordered["ingest"]),
         quarantined=_quarantined(ordered["ingest"]),
         normalised=ordered["ingest"].read_json("about/normalised") if ordered["ingest"].has("about/normalised") else {},
-        cuts=_cuts(ordered["quality"], check),
+        cuts=_cuts([ordered[name] for name in CUTTERS if name in ordered], check),
+        repeats=_json(ordered, "repeats", "about/repeats"),
         judges=judges_of(ordered["quality"], check),
         rules=rules,
         overlaps=[(a, b, number) for a, b, number in ordered["filter"].read_json("about/tally")["pairs"]],
@@ -396,14 +399,14 @@ def _quarantined(ingest: Output) -> list[Row]:
     return sorted(found, key=lambda row: (row["error"], row["source"], row["uri"], row["record"]))
 
 
-def _cuts(quality: Output, check: Check) -> list[Row]:
+def _cuts(outputs: Sequence[Output], check: Check) -> list[Row]:
     """Passages marked to be cut: reason, documents, passages, bytes."""
     import polars as pl
 
     frames = []
-    for part in quality.parts("cuts"):
+    for output, part in ((cutter, part) for cutter in outputs for part in cutter.parts("cuts")):
         check()
-        spans = pl.DataFrame({"span": pl.Series(pl.from_arrow(quality.read(part, ["spans"]).column("spans")))})
+        spans = pl.DataFrame({"span": pl.Series(pl.from_arrow(output.read(part, ["spans"]).column("spans")))})
         one = spans.with_row_index("row").explode("span").drop_nulls().unnest("span")
         if one.height:
             frames.append(
@@ -432,7 +435,8 @@ def _contamination(outputs: Mapping[str, Output], check: Check) -> Row:
 
     output = outputs["decontaminate"]
     limit = outputs["filter"].manifest["parameters"].get("contamination_overlap")
-    items: dict[str, int] = {part.stem: part.rows for part in output.parts("eval_items")}
+    sets_read = [*output.parts("eval_items"), *output.parts("finetune_items")]
+    items: dict[str, int] = {part.stem: part.rows for part in sets_read}
     hit: dict[str, set[str]] = {name: set() for name in items}
     documents: dict[str, set[bytes]] = {name: set() for name in items}
     dropped: dict[str, set[bytes]] = {name: set() for name in items}

@@ -33,6 +33,7 @@ from stages.report_models import Occasion
 
 Row = Mapping[str, Any]
 REASONS_SHOWN = 8
+REPEATS_SHOWN = 10
 DECIDING = ("filter", "deduplicate", "select")
 
 
@@ -177,6 +178,9 @@ def sources(data: ReportData) -> Html:
         cuts = [(row["reason"], row["documents"], row["passages"], size(row["bytes"])) for row in data.cuts]
         pieces.append(element("h3", "Passages cut where text leaves the house"))
         pieces.append(table("Cuts", ("reason", "documents", "passages", "text"), cuts))
+    if data.repeats and data.repeats["most"]:
+        most = [(row["documents"], row["kind"], _wide(row["text"])) for row in data.repeats["most"][:REPEATS_SHOWN]]
+        pieces.append(table("What stands in most documents", ("documents", "kind", "text"), most))
     return join(pieces)
 
 

@@ -50,6 +50,7 @@ class Select(Stage[SelectConfig]):
             chosen = choose(candidates, self.config, lambda rows: _by_place(inputs, stems, rows))
         except ValueError as error:
             raise StageError(str(error)) from error
+        growth = _growth(inputs, self.config)
         start, tallies = 0, []
         for stem in stems:
             context.check()
@@ -61,6 +62,8 @@ class Select(Stage[SelectConfig]):
             placed = rows.join(of_kept, on="row", how="left", maintain_order="left", suffix="_here")
             # Who was dropped by rules carries "filter" from deduplicate; whom deduplicate itself dropped gets its name.
             before = pl.when(pl.col("dropped_by") == EARLIER).then(pl.lit(EARLIER)).otherwise(pl.lit(DEDUPLICATE))
+            if self.config.cluster_repeats:
+                placed = placed.with_columns(_by_cluster(inputs, stem, growth, self.config))
             placed = placed.with_columns(reason=pl.when("kept").then("dropped_by_here").otherwise(before))
             table = placed.select(
                 "id",
@@ -88,6 +91,35 @@ def _part(inputs: Inputs, stem: str) -> pl.DataFrame:
         ("deduplicate", f"decisions/{stem}", ["dropped_by", "keeper", "similarity", "method"]),
     )
     return found  # type: ignore[no-any-return]
+
+
+def _growth(inputs: Inputs, config: SelectConfig) -> pl.DataFrame:
+    """How many duplicates later generations added to the clusters of earlier ones, by id."""
+    import polars as pl
+
+    output = inputs[DEDUPLICATE]
+    if config.cluster_repeats and output.manifest["parameters"].get("mode") == "only-report":
+        raise StageError(
+            "select.cluster_repeats repeats what stays for dropped duplicates: deduplicate.mode only-report drops none"
+        )
+    frames: list[Any] = [pl.from_arrow(output.read(part)) for part in output.parts("growth")]
+    if not frames:
+        return pl.DataFrame(schema={"id": pl.Binary, "added": pl.Int64})
+    total: pl.DataFrame = pl.concat(frames)
+    return total.group_by("id").agg(pl.col("added").sum())
+
+
+def _by_cluster(inputs: Inputs, stem: str, growth: pl.DataFrame, config: SelectConfig) -> pl.Expr:
+    """The repeats of a part's training documents, multiplied as the sizes of their clusters say."""
+    import polars as pl
+
+    found: Any = side_by_side(inputs, (DEDUPLICATE, f"neighbours/{stem}", ["id", "cluster_size"]))
+    grown = found.join(growth, on="id", how="left", maintain_order="left")
+    sizes = grown["cluster_size"] + grown["added"].fill_null(0)
+    times = pl.lit(1, pl.Int32)
+    for size, number in config.cluster_repeats:
+        times = pl.when(pl.lit(sizes) >= size).then(pl.lit(number, pl.Int32)).otherwise(times)
+    return pl.when(pl.col("split") == "train").then(pl.col("repeats") * times).otherwise("repeats").alias("repeats")
 
 
 def _by_place(inputs: Inputs, stems: list[str], rows: Any) -> Any:

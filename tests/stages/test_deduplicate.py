@@ -20,10 +20,12 @@ import pytest
 
 from data_quality.duplicates import deduplicate
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
+from data_quality.select_config import GroupLimits, SelectConfig
 from stages.base import Resources, StageError
 from stages.deduplicate import Deduplicate
 from stages.pool import WorkerPool
 from stages.runner import PlainBatches, run_stage
+from stages.select import Select
 from stages.sketch import Sketch
 from storage.filesystem import Store
 from storage.manifests import Counts
@@ -34,7 +36,7 @@ from tests.stages.toys import Silent
 SKETCH = SketchConfig(ngram=2)
 CONFIG = DeduplicateConfig(priority=("source-order", "longest"), source_order=("a", "b"))
 COLUMNS = ("id", "keeper", "similarity", "method", "cluster_size", "containment", "container", "capped")
-FEATURES = pa.schema([("id", pa.binary(16)), ("bytes", pa.int64()), ("grade", pa.float64())])
+FEATURES = pa.schema([("id", pa.binary(16)), ("bytes", pa.int64()), ("grade", pa.float64()), ("language", pa.string())])
 
 Document = tuple[str, str, float | None, str | None]
 """Text, source, grade, what filter dropped it by."""
@@ -104,6 +106,7 @@ class Corpus:
             [identity(text) for text, *_ in documents],
             [len(text.encode()) for text, *_ in documents],
             [grade for _, _, grade, _ in documents],
+            [None] * len(documents),
         ]
         writer.parquet(f"features/{stem}", pa.table(columns, schema=FEATURES), FEATURES)
 
@@ -301,6 +304,40 @@ def test_modes(local_store: Store) -> None:
     lone = none.filter(pl.col("dropped_by").is_null())
     assert (lone["cluster_size"] == 1).all()
     assert (none["dropped_by"] == "duplicated").sum() == (kept["cluster_size"] > 1).sum() > 0
+
+
+def test_select_repeats_by_the_size_of_clusters(local_store: Store) -> None:
+    parts = corpus(4, 200, ["a-0", "b-0"])
+    config = replace(CONFIG, threshold=0.6, incremental=True)
+    first = run(Corpus(local_store, {"a-0": parts["a-0"]}), config)
+    found = Corpus(local_store, parts)
+    output = run(found, config, previous=first)
+    selecting = SelectConfig(
+        cluster_repeats=((1, 1), (2, 2), (4, 5)), sources={"b": GroupLimits(repeats=3)}, validation_share=0.2
+    )
+    with WorkerPool(1) as pool:
+        inputs = {**found.inputs, "deduplicate": output}
+        select = Select(selecting)
+        chosen = run_stage(select, local_store, inputs, Resources(), InThisProcess(pool, 0), Silent()).output
+        reported = run(found, replace(config, mode="only-report"))
+        with pytest.raises(StageError, match="only-report drops none"):
+            run_stage(
+                select, local_store, {**inputs, "deduplicate": reported}, Resources(), InThisProcess(pool, 0), Silent()
+            )
+    wanted = expected(found, config, {"a-0": 0, "b-0": 1})
+    sizes = {(row["stem"], row["row"]): row["cluster_size"] for row in wanted.to_dicts()}
+    sides = set()
+    for stem, documents in parts.items():
+        for row, decision in enumerate(chosen.read(f"decisions/{stem}").to_pylist()):
+            if decision["dropped_by"] is None:
+                size = sizes[stem, row]
+                times = (1 if size < 2 else 2 if size < 4 else 5) * (3 if documents[row][1] == "b" else 1)
+                assert decision["repeats"] == (times if decision["split"] == "train" else 1)
+                sides.add((decision["split"], size > 1))
+    assert len(sides) == 4
+    for pairs in (((2, 1), (1, 1)), ((0, 1),), ((1, 0),), ((1, 1), (1, 2))):
+        with pytest.raises(ValueError, match="sizes must ascend"):
+            SelectConfig(cluster_repeats=pairs)
 
 
 def test_a_score_that_is_no_feature_is_refused_by_name(local_store: Store) -> None:
