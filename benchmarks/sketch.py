@@ -42,7 +42,7 @@ def datasketch(folder: Path, hash_function: Callable[[bytes], int] | None = None
     texts = load_texts(folder)
     strings = texts.to_pylist()
     sets = [word_ngrams(text) for text in strings] if ready else []
-    options = {"num_perm": CONFIG.permutations, "seed": CONFIG.seed, "scheme": CONFIG.scheme}
+    options: dict[str, Any] = {"num_perm": CONFIG.permutations, "seed": CONFIG.seed, "scheme": CONFIG.scheme}
     if hash_function is not None:
         options["hashfunc"] = hash_function
 

@@ -112,7 +112,7 @@ def main(benchmark: Benchmark) -> None:
             f"# {title}",
             question,
             f"    {command}",
-            f"{_machine(('gristmill', *benchmark.packages))}; load average before: {load:.1f}; "
+            f"{machine(('gristmill', *benchmark.packages))}; load average before: {load:.1f}; "
             f"{datetime.date.today().isoformat()}.",
             f"{options.repetitions} runs each, a fresh process a run, in turn; median [min-max]; × is the peer's "
             f"seconds over those of {next(iter(runs))!r} in the same turn. Not timed: {benchmark.excluded}",
@@ -168,7 +168,8 @@ def _peak_memory() -> int:
     return peak
 
 
-def _machine(packages: Sequence[str]) -> str:
+def machine(packages: Sequence[str]) -> str:
+    """What was measured on: cores, processor, memory, system, versions."""
     cpu = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))

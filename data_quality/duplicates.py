@@ -6,31 +6,358 @@ earlier *kept* documents that share an LSH band with it, and removed if and only
 their shingle sets reaches the threshold for one of them; its keeper is the most similar, ties by π. So every
 removed document is similar to the one that stays, never through a chain; the result does not depend on the
 order of rows and parts; and a new generation changes no older decision.
+
+`deduplicate` does all of it in memory; the stage does the same steps part by part (`docs/duplicates.md`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from data_quality import duplicates_kernels
+from data_quality.bands import Buckets, Groups, band_entries, joined, signature_matrix
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.identifiers import id_words
-from data_quality.sketch import text_buffers, unsorted_shingle_sets
+from data_quality.sketch import unsorted_shingle_sets
+from storage.schemas import ID_BYTES
 
 ReadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
 """read_texts(part, rows): the texts of these rows (ascending) of a part."""
 
 Integers = npt.NDArray[np.int64]
 SHINGLES_IN_MEMORY = 1 << 26
+SIMILARITY_STEPS = 50
+PLACE = ("id", "source", "uri", "record")
+DECIDED = {
+    "number": pl.Int64, "keeper": pl.Binary, "similarity": pl.Float64, "method": pl.String, "cluster_size": pl.Int64,
+    "containment": pl.Float64, "container": pl.Binary, "capped": pl.Boolean, "order": pl.Int32,
+}  # fmt: skip
+"""What is said of a document: see `decide`."""
+
+
+def survivor_priority(documents: pl.DataFrame, config: DeduplicateConfig) -> pl.DataFrame:
+    """The survivor priority as columns of int64, one a rule of `config.priority`; the smallest stays.
+
+    Sources that are not listed come after all that are, unknown scores, lengths and dates after known ones. Dates
+    are ISO 8601 and compared to the second, without regard to time zones.
+    """
+    last = np.iinfo(np.int64).max
+    columns = []
+    for number, rule in enumerate(config.priority):
+        if rule == "source-order":
+            place = {source: at for at, source in enumerate(config.source_order)}
+            values = documents["source"].replace_strict(place, default=len(place), return_dtype=pl.Int64)
+        elif rule in ("longest", "shortest"):
+            values = documents["bytes"].cast(pl.Int64)
+        elif rule in ("newest", "oldest"):
+            digits = documents["date"].cast(pl.String).str.replace_all(r"\D", "").str.slice(0, 14)
+            values = digits.str.pad_end(14, "0").cast(pl.Int64, strict=False)
+            values = values.set(digits.fill_null("").str.len_bytes() < 4, None)
+        else:
+            values = pl.Series(_sortable(documents["score"])).set(
+                ~documents["score"].is_finite().fill_null(False), None
+            )
+        sign = -1 if rule in ("longest", "newest", "highest-score") else 1
+        columns.append((sign * values).fill_null(last).alias(f"priority_{number}"))
+    return pl.DataFrame(columns)
+
+
+def _sortable(scores: pl.Series) -> Integers:
+    """Integers in the order of floats: the bits of an IEEE 754 number sort as its magnitude does."""
+    bits = (scores.fill_null(0.0).cast(pl.Float64).to_numpy() + 0.0).view(np.int64)  # -0.0 is 0.0
+    return np.where(bits < 0, -(bits & np.iinfo(np.int64).max), bits)
+
+
+def member_schema(config: DeduplicateConfig) -> pa.Schema:
+    """Documents to be decided together: number, π, and the shingles of those that are compared (else none)."""
+    return pa.schema(
+        [
+            pa.field("group", pa.int32()),
+            pa.field("number", pa.int64()),
+            pa.field("generation", pa.int32()),
+            *(pa.field(f"priority_{number}", pa.int64()) for number in range(len(config.priority))),
+            pa.field("id", pa.binary(ID_BYTES)),
+            pa.field("source", pa.string()),
+            pa.field("uri", pa.string()),
+            pa.field("record", pa.int64()),
+            pa.field("shingles", pa.large_list(pa.field("item", pa.uint64(), nullable=False))),
+        ]
+    )
+
+
+def members(
+    documents: pl.DataFrame, texts: pa.LargeStringArray, config: DeduplicateConfig, sketch: SketchConfig, where: str
+) -> pa.Table:
+    """The documents with what decides about them (`member_schema`), sorted by group and number.
+
+    Parameters
+    ----------
+    documents
+        `group`, `number`, `generation`, `id`, `source`, `uri`, `record`, `row`, `shingles`, `compared` (whether
+        its shingles are wanted), `repeated` (whether its text stands several times), and what the priority rules need.
+    where
+        Where the texts come from, for messages.
+
+    Raises
+    ------
+    ValueError
+        If a repeated text is not that of its id, or one has another number of shingles than its signature says.
+    """
+    if len(texts) != len(documents):
+        raise ValueError(f"{where}: asked for the texts of {len(documents)} rows, got {len(texts)}")
+    order = np.lexsort((documents["number"].to_numpy(), documents["group"].to_numpy()))
+    documents, texts = documents.select(pl.all().gather(order)), texts.take(pa.array(order))
+    copied = documents["repeated"]
+    check_ids(documents["id"].filter(copied), texts.filter(copied.to_arrow()), documents["row"].filter(copied), where)
+    compared = documents["compared"]
+    values, offsets = unsorted_shingle_sets(texts.filter(compared.to_arrow()), sketch)
+    counts = np.zeros(len(documents), dtype=np.int64)
+    counts[compared.to_numpy()] = np.diff(offsets)
+    wrong = np.flatnonzero(compared.to_numpy() & (counts != documents["shingles"].to_numpy()))
+    if wrong.size:
+        at = int(wrong[0])
+        raise ValueError(
+            f"{where}, row {documents['row'][at]}: the text has {counts[at]} shingles, its signature says "
+            f"{documents['shingles'][at]}: signatures and documents are not of the same parts"
+        )
+    lists = pa.LargeListArray.from_arrays(pa.array(np.append(0, np.cumsum(counts))), pa.array(values))
+    schema = member_schema(config)
+    frame = documents.hstack(survivor_priority(documents, config)).select(schema.names[:-1])
+    table = frame.to_arrow().append_column("shingles", lists)
+    return pa.Table.from_arrays([table.column(f.name).cast(f.type) for f in schema], schema=schema)
+
+
+def check_ids(ids: pl.Series, texts: pa.LargeStringArray, rows: pl.Series, where: str) -> None:
+    """Raises ValueError unless every id is the digest of its text: texts of one id are then equal byte for byte."""
+    digests = [
+        hashlib.blake2b(text, digest_size=ID_BYTES).digest() for text in texts.cast(pa.large_binary()).to_pylist()
+    ]
+    wrong = (ids != pl.Series(digests, dtype=pl.Binary)).arg_true()
+    if len(wrong):
+        at = wrong[0]
+        raise ValueError(
+            f"{where}, row {rows[at]}: the text is not that of its id {ids[at].hex()}, which is a digest of the text: "
+            "the document parts are damaged, check them with `gristmill verify`"
+        )
+
+
+def decide(
+    documents: pa.Table, buckets: Buckets, config: DeduplicateConfig, *, generation: int, scratch: Path | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
+    """Decides the documents of one generation that share buckets with each other or with kept ones of earlier ones.
+
+    Parameters
+    ----------
+    documents
+        `member_schema`: documents of this generation, and kept ones of earlier generations. Of those of one id one
+        has shingles.
+    buckets
+        Of their bands.
+    scratch
+        A file for the shingles, if they are not to be held in memory.
+
+    Returns
+    -------
+    decided
+        `DECIDED`, one row a document of this generation: `keeper`, `similarity` and `method` ("exact", "near") are
+        null if it is kept; `cluster_size`, documents of this generation that it stands for, itself counted, 0 if
+        removed; `containment`, the largest share of its shingles that stand in one document it was compared with,
+        `container`, and that one's id (null where nothing was shared); `capped`; `order`, how many documents come
+        before it in π of those it is connected with through buckets.
+    growth
+        `id`, `added`: how many were removed for kept documents of earlier generations.
+    statistics
+        Whole numbers that add up over groups: `exact`, `near`, `candidates`, `verified`, `capped`,
+        `similarities` (near-duplicates by similarity, in SIMILARITY_STEPS steps from 0 to 1).
+    """
+    frame = pl.DataFrame(pl.from_arrow(documents.drop_columns(["shingles"]))).rechunk()
+    by = ["generation", *(f"priority_{n}" for n in range(len(config.priority))), *PLACE]
+    order = frame.with_row_index("at").sort(by)["at"].to_numpy().astype(np.int64)
+    ordered = frame.select("number", "generation", "id").select(pl.all().gather(order))
+    first = _first_copies(ordered["id"])
+    old = (ordered["generation"] < generation).to_numpy()
+
+    values, offsets = _shingles(documents.column("shingles"), scratch)
+    has_shingles = np.flatnonzero(np.diff(offsets)[order] > 0)
+    unique = np.unique(first[has_shingles])
+    position = np.empty(unique.size, dtype=np.int64)
+    position[np.searchsorted(unique, first[has_shingles])] = order[has_shingles]
+
+    by_number = np.argsort(ordered["number"].to_numpy())
+    at = by_number[np.searchsorted(ordered["number"].to_numpy()[by_number], buckets.members)]
+    member_of = np.searchsorted(unique, first[at])
+    starts = buckets.starts
+    bucket = np.repeat(np.arange(starts.size - 1), np.diff(starts))
+    by_member = np.argsort(member_of, kind="stable")
+    of_document = np.append(0, np.cumsum(np.bincount(member_of, minlength=unique.size)))
+
+    number = unique.size
+    keeper, intersection, container, contained = (np.zeros(number, dtype=np.int64) for _ in range(4))
+    union = np.ones(number, dtype=np.int64)
+    capped = np.zeros(number, dtype=np.bool_)
+    counted = np.zeros(2, dtype=np.int64)
+    duplicates_kernels.decide(
+        old[unique], position, values, offsets, of_document, bucket[by_member], starts, config.bucket_limit,
+        config.threshold, keeper, intersection, union, container, contained, capped, counted,
+    )  # fmt: skip
+
+    parents = np.arange(number)
+    duplicates_kernels.connect(member_of, buckets.first, parents)
+    duplicates_kernels.flatten(parents)
+
+    # A copy of a removed text shares the fate of the first copy, keeper and similarity included.
+    place = np.full(first.size, -1, dtype=np.int64)
+    place[unique] = np.arange(number)
+    mine = place[first]
+    compared = mine >= 0
+    near = compared.copy()
+    near[compared] = keeper[mine[compared]] >= 0
+    is_exact = ~near & (first != np.arange(first.size))
+    kept_by = first.copy()
+    kept_by[near] = unique[keeper[mine[near]]]
+    similarity = np.ones(first.size)
+    similarity[near] = intersection[mine[near]] / union[mine[near]]
+    removed = near | is_exact
+    held = compared.copy()
+    held[compared] = container[mine[compared]] >= 0
+    share, holder = np.zeros(first.size), np.zeros(first.size, dtype=np.int64)
+    sizes = np.diff(offsets)
+    share[held] = contained[mine[held]] / sizes[position[mine[held]]]
+    holder[held] = unique[container[mine[held]]]
+    is_capped = np.zeros(first.size, dtype=np.bool_)
+    is_capped[unique] = capped & (keeper < 0)
+    cluster = np.bincount(kept_by[~old], minlength=first.size)
+
+    decided = pl.DataFrame(
+        {
+            "number": ordered["number"],
+            "removed": removed,
+            "near": near,
+            "keeper": ordered["id"].gather(kept_by),
+            "similarity": similarity,
+            "held": held,
+            "containment": share,
+            "container": ordered["id"].gather(holder),
+            "capped": is_capped,
+            "cluster_size": np.where(removed, 0, cluster),
+            "order": _scattered(_count_before(parents), unique, first.size),
+        }
+    )
+    gone = pl.col("removed")
+    decided = decided.select(
+        "number",
+        keeper=pl.when(gone).then("keeper"),
+        similarity=pl.when(gone).then("similarity"),
+        method=pl.when(gone).then(pl.when("near").then(pl.lit("near")).otherwise(pl.lit("exact"))),
+        cluster_size=pl.col("cluster_size").cast(pl.Int64),
+        containment=pl.when("held").then("containment"),
+        container=pl.when("held").then("container"),
+        capped="capped",
+        order=pl.col("order").cast(pl.Int32),
+    )
+    grown = np.flatnonzero(old & (cluster > 0))
+    growth = pl.DataFrame({"id": ordered["id"].gather(grown), "added": cluster[grown].astype(np.int64)})
+    decided = decided.filter(pl.Series(~old)).sort("number")
+    statistics = {
+        "exact": int(is_exact.sum()),
+        "near": int(near.sum()),
+        "candidates": int(counted[duplicates_kernels.CANDIDATES]),
+        "verified": int(counted[duplicates_kernels.VERIFIED]),
+        "capped": int(is_capped.sum()),
+        "similarities": np.bincount(
+            np.minimum(similarity[near] * SIMILARITY_STEPS, SIMILARITY_STEPS - 1).astype(np.int64),
+            minlength=SIMILARITY_STEPS,
+        ).tolist(),
+    }
+    return decided, growth, statistics
+
+
+def _first_copies(ids: pl.Series) -> Integers:
+    """For every document (in π) the place of the first one of the same id."""
+    high, low = id_words(ids)
+    by_id = np.lexsort((low, high))  # stable: π within an id
+    begins = np.ones(by_id.size, dtype=bool)
+    begins[1:] = (high[by_id[1:]] != high[by_id[:-1]]) | (low[by_id[1:]] != low[by_id[:-1]])
+    first = np.empty(by_id.size, dtype=np.int64)
+    first[by_id] = by_id[begins][np.cumsum(begins) - 1]
+    return first
+
+
+def _count_before(labels: Integers) -> Integers:
+    """For every entry how many before it have the same label."""
+    by_label = np.argsort(labels, kind="stable")
+    begins = np.flatnonzero(np.diff(labels[by_label], prepend=-1))
+    found = np.empty(labels.size, dtype=np.int64)
+    found[by_label] = np.arange(labels.size) - np.repeat(begins, np.diff(begins, append=labels.size))
+    return found
+
+
+def _scattered(values: Integers, places: Integers, size: int) -> Integers:
+    found = np.zeros(size, dtype=np.int64)
+    found[places] = values
+    return found
+
+
+def _shingles(column: pa.ChunkedArray, scratch: Path | None) -> tuple[npt.NDArray[np.uint64], Integers]:
+    """All shingles and where each document's begin: in memory, or in a file the system reads as it is asked for."""
+    chunks = [(chunk.flatten().to_numpy(), np.diff(chunk.offsets.to_numpy())) for chunk in column.chunks]
+    offsets = np.append(0, np.cumsum(np.concatenate([np.empty(0, dtype=np.int64), *(sizes for _, sizes in chunks)])))
+    if scratch is None or not offsets[-1]:
+        values = np.empty(offsets[-1], dtype=np.uint64)
+    else:
+        values = np.memmap(scratch, dtype=np.uint64, mode="w+", shape=(int(offsets[-1]),))
+    done = 0
+    for found, _ in chunks:
+        values[done : done + found.size] = found
+        done += found.size
+    return np.asarray(values), offsets.astype(np.int64)
+
+
+def add_statistics(total: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Adds numbers to numbers and, place by place, lists to lists."""
+    for name, value in more.items():
+        if isinstance(value, list):
+            longest = max(len(value), len(total.get(name, [])))
+            filled = [[*some, *([0] * (longest - len(some)))] for some in (total.get(name, []), value)]
+            total[name] = [one + other for one, other in zip(*filled, strict=True)]
+        else:
+            total[name] = total.get(name, 0) + value
+
+
+def summary(statistics: Mapping[str, Any], config: DeduplicateConfig) -> dict[str, Any]:
+    """What people are told: the sums, bucket sizes by name, and the recall these bands and caps let expect.
+
+    A near-duplicate of similarity s is found with P(s) = 1 - (1 - s^rows)^bands, so that behind each one found stand
+    1 / P(s) - 1 missed ones; P is taken at the lower end of a bin of similarities. Every capped document may be one
+    that was missed too: `recall_at_least` counts them all.
+    """
+    bins = []
+    found = missed = 0.0
+    for step, near in enumerate(statistics.get("similarities", [])):
+        if near:
+            low = max(step / SIMILARITY_STEPS, config.threshold)
+            chance = 1 - (1 - low**config.rows) ** config.bands
+            bins.append({"from": low, "near": near, "recall": chance, "missed": near / chance - near})
+            found, missed = found + near, missed + near / chance - near
+    names = {0: "2"} | {power: f"{2**power + 1}-{2 ** (power + 1)}" for power in range(1, 64)}
+    buckets = statistics.get("buckets", [])
+    capped = statistics.get("capped", 0)
+    plain = {name: value for name, value in statistics.items() if not isinstance(value, list)}
+    return {
+        **plain,
+        "buckets": {names[power]: number for power, number in enumerate(buckets) if number},
+        "recall": found / (found + missed) if found else 1.0,
+        "recall_at_least": found / (found + missed + capped) if found + capped else 1.0,
+        "recall_by_similarity": bins,
+    }
 
 
 def deduplicate(
@@ -41,340 +368,98 @@ def deduplicate(
     *,
     shingles_in_memory: int = SHINGLES_IN_MEMORY,
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Decides for every eligible document whether it is kept.
+    """Decides for every eligible document whether it is kept, all in memory but the texts.
 
     Parameters
     ----------
     documents
         One row an eligible document: `id` (16 bytes), `part` (integer), `row` (integer), `source`, `uri`,
-        `record`, `signature` (uint32 list or array, null without words), `shingles`, and what the priority
-        rules need (`bytes`, `date`). `generation` (integer, 0 if absent): later ones never change earlier ones.
+        `record`, `signature` (list or array of integers, null without words), `shingles`, and what the priority
+        rules need (`bytes`, `date`, `score`). `generation` (integer, 0 if absent): later ones never change earlier
+        ones.
     read_texts
-        `read_texts(part, rows)` gives the texts of ascending rows. A part is asked once for exact copies and
-        once a round for candidates; only rows that have to be compared are asked for.
+        `read_texts(part, rows)` gives the texts of ascending rows. A part is asked once a group of documents that
+        have to be compared, and only for those.
     sketch
         What the signatures were made with; the shingles of verification are the same n-grams.
     shingles_in_memory
-        How many shingle hashes (8 bytes each) a round may hold. Changes the number of rounds, never the result.
+        How many shingle hashes (8 bytes each) a group may hold. Changes the number of groups, never the result.
 
     Returns
     -------
     decisions
-        A row a document, in the order of `documents`: `id`, `dropped`, `method` ("exact", "near" or null),
-        `keeper` (id of the document that stays, null if it is this one; its own id for an exact copy of a kept
-        text), `similarity` (exact Jaccard, float64, 1.0 for exact copies). Under `only-report` nothing is
-        dropped and the other columns say what would be.
+        A row a document, in the order of `documents`: `id`, `dropped` and the columns of `decide` (`number` is the
+        row number). Under `only-report` nothing is dropped, under `drop-all` what others are removed for is too.
     statistics
-        `documents`, `without_words`, `exact` and `near` (removed by each method), `candidates` (pairs that
-        share a bucket), `verified` (of these, pairs whose sizes allow the threshold, compared exactly),
-        `capped` (kept documents that were not compared with all kept ones of a bucket), `buckets` (how many
-        have 2, 3-4, 5-8 … members).
+        See `summary`; also `documents` and `without_words`.
 
     Raises
     ------
     ValueError
         If signatures do not fit the bands, or the texts read are not those that were sketched or named.
     """
-    order = _order(documents, config)
-    ordered = documents.select(pl.col("id", "part", "row", "shingles").gather(order))
-    first = _first_copies(ordered, read_texts)
-    has_words = documents["signature"].is_not_null().to_numpy()[order]
-    unique = np.flatnonzero((first == np.arange(first.size)) & has_words)
+    documents = documents.with_row_index("number").with_columns(pl.col("number").cast(pl.Int64))
+    if "generation" not in documents.columns:
+        documents = documents.with_columns(generation=pl.lit(0, pl.Int32))
+    copies = Buckets.of(id_words(documents["id"]), np.arange(len(documents)))
+    compared = documents["signature"].is_not_null().to_numpy().copy()
+    without_words = int((~compared).sum())
+    compared[copies.members[~copies.first]] = False
+    wanted = np.flatnonzero(compared)
+    signatures = documents["signature"].gather(wanted).to_arrow()
+    total: dict[str, Any] = {"documents": len(documents), "without_words": without_words}
+    bands = []
+    if wanted.size:
+        hashes, rows = band_entries(_matrix(signatures), wanted.astype(np.uint32), config)
+        for band in range(config.bands):
+            some = slice(band * wanted.size, (band + 1) * wanted.size)
+            bands.append(Buckets.of((hashes[some],), rows[some].astype(np.int64)))
+            add_statistics(total, {"buckets": bands[-1].histogram().tolist()})
+    buckets = joined(bands).distinct_pairs()
+    sizes = documents["shingles"].to_numpy().astype(np.int64)
+    groups = Groups.of([copies, buckets], lambda numbers: sizes[numbers] * compared[numbers], shingles_in_memory)
+    repeated = np.zeros(len(documents), dtype=np.bool_)
+    repeated[copies.members] = True
+    documents = documents.with_columns(compared=pl.Series(compared), repeated=pl.Series(repeated))
 
-    signatures = _signatures(documents["signature"].gather(order[unique]), config)
-    near = _near_duplicates(
-        ordered.select(pl.all().gather(unique)), signatures, read_texts, config, sketch, shingles_in_memory
+    frames = [pl.DataFrame(schema=DECIDED)]
+    group_of = np.full(len(documents), -1, dtype=np.int32)
+    group_of[groups.numbers] = groups.group
+    for group in range(groups.count):
+        together = groups.numbers[groups.group == group]
+        chosen = documents.select(pl.all().gather(together)).with_columns(group=pl.lit(group, pl.Int32))
+        tables = []
+        for (part,), of_part in chosen.sort("part", "row").group_by("part", maintain_order=True):
+            texts = read_texts(int(str(part)), of_part["row"].to_numpy())
+            tables.append(members(of_part, texts, config, sketch, f"part {part}"))
+        inside = group_of[buckets.members] == group
+        theirs = Buckets(buckets.members[inside], buckets.first[inside])
+        decided, _, statistics = decide(pa.concat_tables(tables), theirs, config, generation=0)
+        add_statistics(total, statistics)
+        frames.append(decided)
+    for name in ("exact", "near", "candidates", "verified", "capped"):
+        total.setdefault(name, 0)
+    result = documents.select("number", "id").join(pl.concat(frames), on="number", how="left", maintain_order="left")
+    return with_dropped(result, config), summary(total, config)
+
+
+def with_dropped(decided: pl.DataFrame, config: DeduplicateConfig) -> pl.DataFrame:
+    """Rows of DECIDED, or nulls for documents that share no bucket, filled up; `dropped` as the mode says."""
+    filled = decided.with_columns(
+        cluster_size=pl.col("cluster_size").fill_null(1),
+        capped=pl.col("capped").fill_null(False),
+        order=pl.col("order").fill_null(0),
     )
-    near_keeper = np.full(first.size, -1, dtype=np.int64)
-    near_keeper[unique] = np.where(near.keeper >= 0, unique[near.keeper] if unique.size else -1, -1)
-    similarity = np.zeros(first.size)
-    similarity[unique] = near.intersection / near.union
-
-    # A copy of a removed text shares the fate of the first copy, keeper and similarity included.
-    is_near = near_keeper[first] >= 0
-    is_exact = ~is_near & (first != np.arange(first.size))
-    keeper = np.where(is_near, near_keeper[first], first)
-    similarity = np.where(is_near, similarity[first], 1.0)
-    decided = pl.DataFrame(
-        {
-            "id": ordered["id"],
-            "removed": is_near | is_exact,
-            "method": pl.Series(np.where(is_near, "near", "exact"), dtype=pl.String),
-            "keeper": ordered["id"].gather(keeper),
-            "similarity": similarity,
-        }
-    )
-    removed = pl.col("removed")
-    decided = decided.select(
-        "id",
-        dropped=removed & pl.lit(config.mode != "only-report"),
-        method=pl.when(removed).then("method"),
-        keeper=pl.when(removed).then("keeper"),
-        similarity=pl.when(removed).then("similarity"),
-    )
-    statistics = {
-        "documents": len(documents),
-        "without_words": int(documents["signature"].null_count()),
-        "exact": int(is_exact.sum()),
-        "near": int(is_near.sum()),
-        **near.statistics,
-    }
-    back = np.empty_like(order)
-    back[order] = np.arange(order.size)
-    return decided.select(pl.all().gather(back)), statistics
+    removed = pl.col("keeper").is_not_null()
+    dropped = {
+        "keep-one": removed,
+        "only-report": pl.lit(False),
+        "drop-all": removed | (pl.col("cluster_size") > 1),
+    }[config.mode]
+    return filled.with_columns(dropped=dropped)
 
 
-def survivor_priority(documents: pl.DataFrame, config: DeduplicateConfig) -> pl.DataFrame:
-    """The priority tuple of every document as int64 columns `priority_0`, `priority_1` …; the smallest stays.
-
-    Sources that are not listed come after all that are, unknown lengths and dates after known ones. Dates are
-    ISO 8601 and compared to the second, without regard to time zones.
-    """
-    last = pl.lit(np.iinfo(np.int64).max)
-    digits = pl.col("date").cast(pl.String).str.replace_all(r"\D", "").str.slice(0, 14)
-    moment = digits.str.pad_end(14, "0").cast(pl.Int64, strict=False)
-    place = {source: number for number, source in enumerate(config.source_order)}
-    rules = {
-        "source-order": pl.col("source").replace_strict(place, default=len(place), return_dtype=pl.Int64),
-        "longest": -pl.col("bytes").cast(pl.Int64),
-        "shortest": pl.col("bytes").cast(pl.Int64),
-        "newest": pl.when(digits.str.len_bytes() >= 4).then(-moment),
-        "oldest": pl.when(digits.str.len_bytes() >= 4).then(moment),
-    }
-    return documents.select(
-        rules[rule].fill_null(last).alias(f"priority_{number}") for number, rule in enumerate(config.priority)
-    )
-
-
-def _order(documents: pl.DataFrame, config: DeduplicateConfig) -> Integers:
-    """The row numbers of `documents` in π."""
-    generation = pl.col("generation") if "generation" in documents.columns else pl.lit(0, dtype=pl.Int64)
-    priority = survivor_priority(documents, config)
-    keys = documents.select(generation.alias("generation"), "id", "source", "uri", "record").hstack(priority)
-    by = ["generation", *priority.columns, "id", "source", "uri", "record"]
-    return keys.with_row_index("number").sort(by)["number"].to_numpy().astype(np.int64)
-
-
-def _first_copies(ordered: pl.DataFrame, read_texts: ReadTexts) -> Integers:
-    """For every document the number of the first one of the same id, after comparing their texts."""
-    high, low = id_words(ordered["id"])
-    by_id = np.lexsort((low, high))  # stable: π within an id
-    starts = np.ones(by_id.size, dtype=bool)
-    starts[1:] = (high[by_id[1:]] != high[by_id[:-1]]) | (low[by_id[1:]] != low[by_id[:-1]])
-    group = np.empty(by_id.size, dtype=np.int64)
-    group[by_id] = np.cumsum(starts) - 1
-    first = by_id[starts][group]
-    sizes = np.bincount(group, minlength=1)
-    _compare_copies(ordered, np.flatnonzero(sizes[group] > 1), group, read_texts)
-    return first
-
-
-def _compare_copies(ordered: pl.DataFrame, copies: Integers, group: Integers, read_texts: ReadTexts) -> None:
-    """Checks that documents of one id have one text; holds each repeated text once.
-
-    Ids are cryptographic digests of the texts, so a difference means damaged parts, not a collision.
-    """
-    known = np.empty(1 << 16, dtype=np.uint8)
-    used = 0
-    starts = np.full(int(group.max(initial=-1)) + 1, -1, dtype=np.int64)
-    ends = np.zeros_like(starts)
-    for part, numbers, rows in _by_part(ordered, copies):
-        data, offsets = text_buffers(_checked_texts(read_texts, part, rows))
-        groups, places = np.unique(group[numbers], return_index=True)
-        for new, place in zip(groups[starts[groups] < 0], places[starts[groups] < 0], strict=True):
-            text = data[offsets[place] : offsets[place + 1]]
-            if used + text.size > known.size:
-                known = np.resize(known, 2 * (used + text.size))
-            known[used : used + text.size] = text
-            starts[new], ends[new] = used, used + text.size
-            used += text.size
-        wrong = duplicates_kernels.texts_differ(data, offsets, known, starts[group[numbers]], ends[group[numbers]])
-        if wrong >= 0:
-            name = ordered["id"][int(numbers[wrong])].hex()
-            raise ValueError(
-                f"part {part}, row {rows[wrong]}: the text differs from another one of the same id {name}, "
-                "which is a digest of the text: the document parts are damaged, check them with `gristmill verify`"
-            )
-
-
-@dataclass(frozen=True)
-class _Near:
-    keeper: Integers
-    intersection: Integers
-    union: Integers
-    statistics: dict[str, Any]
-
-
-def _near_duplicates(
-    unique: pl.DataFrame,
-    signatures: npt.NDArray[np.uint32],
-    read_texts: ReadTexts,
-    config: DeduplicateConfig,
-    sketch: SketchConfig,
-    budget: int,
-) -> _Near:
-    """Decides documents of different texts, given in π; the numbers of the result are rows of `unique`."""
-    number = len(unique)
-    keeper = np.full(number, -1, dtype=np.int64)
-    intersection = np.zeros(number, dtype=np.int64)
-    union = np.ones(number, dtype=np.int64)
-    statistics = np.zeros(3, dtype=np.int64)
-    buckets = _Buckets.of(signatures, config)
-    if buckets.members.size:
-        document_starts, document_buckets = buckets.by_document(number)
-        kept_in_bucket = np.empty_like(buckets.members)
-        kept_count = np.zeros(buckets.starts.size - 1, dtype=np.int64)
-        seen = np.full(number, -1, dtype=np.int64)
-        position = np.full(number, -1, dtype=np.int64)
-        sizes = unique["shingles"].to_numpy().astype(np.int64)
-        for together in buckets.rounds(sizes, budget):
-            shingles, offsets = _shingles(unique, together, sizes, position, read_texts, sketch)
-            duplicates_kernels.decide(
-                together,
-                position,
-                shingles,
-                offsets,
-                document_starts,
-                document_buckets,
-                buckets.starts,
-                kept_in_bucket,
-                kept_count,
-                config.bucket_limit,
-                config.threshold,
-                seen,
-                keeper,
-                intersection,
-                union,
-                statistics,
-            )
-    facts = {
-        "candidates": int(statistics[duplicates_kernels.CANDIDATES]),
-        "verified": int(statistics[duplicates_kernels.VERIFIED]),
-        "capped": int(statistics[duplicates_kernels.CAPPED]),
-        "buckets": buckets.histogram(),
-    }
-    return _Near(keeper, intersection, union, facts)
-
-
-@dataclass(frozen=True)
-class _Buckets:
-    """Documents that agree in a band: bucket b is members[starts[b]:starts[b + 1]], two at least, in no order.
-
-    The order in a bucket plays no part, since `decide` goes through the documents in π and notes whom it kept.
-    """
-
-    members: Integers
-    starts: Integers
-
-    @classmethod
-    def of(cls, signatures: npt.NDArray[np.uint32], config: DeduplicateConfig) -> _Buckets:
-        members = [np.empty(0, dtype=np.int64)]
-        sizes = [np.empty(0, dtype=np.int64)]
-        keys = np.empty(signatures.shape[0], dtype=np.uint64)
-        for band in range(config.bands if keys.size else 0):
-            duplicates_kernels.band_keys(signatures, band, config.rows, keys)
-            by_key = np.argsort(keys)
-            changes = np.flatnonzero(np.diff(keys[by_key], prepend=~keys[by_key[:1]]))
-            runs = np.diff(changes, append=keys.size)
-            several = np.repeat(runs > 1, runs)
-            members.append(by_key[several])
-            sizes.append(runs[runs > 1])
-        starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(sizes))])
-        return cls(np.concatenate(members), starts)
-
-    def by_document(self, number: int) -> tuple[Integers, Integers]:
-        """starts, buckets: document d stands in buckets[starts[d]:starts[d + 1]]."""
-        bucket = np.repeat(np.arange(self.starts.size - 1), np.diff(self.starts))
-        by_member = np.argsort(self.members, kind="stable")
-        counts = np.bincount(self.members, minlength=number)
-        return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)]), bucket[by_member]
-
-    def rounds(self, sizes: Integers, budget: int) -> list[Integers]:
-        """The documents of all buckets in groups that no bucket crosses, each of about `budget` shingles at most.
-
-        Connected components are put together until the budget is full; a larger one is a round of its own.
-        """
-        inside = np.ones(self.members.size, dtype=bool)
-        inside[self.starts[:-1]] = False
-        later = np.flatnonzero(inside)
-        edges = (np.ones(later.size, dtype=np.int8), (self.members[later - 1], self.members[later]))
-        _, component = connected_components(coo_matrix(edges, shape=(sizes.size, sizes.size)), directed=False)
-        involved = np.unique(self.members)
-        involved = involved[np.argsort(component[involved], kind="stable")]
-        weights = np.bincount(component[involved], weights=sizes[involved])
-        weights = weights[np.unique(component[involved])].astype(np.int64)
-        lengths = np.unique(component[involved], return_counts=True)[1]
-        ends = np.cumsum(lengths)
-        cuts, held = [], 0
-        for weight, end, length in zip(weights.tolist(), ends.tolist(), lengths.tolist(), strict=True):
-            if held and held + weight > budget:
-                cuts.append(end - length)
-                held = 0
-            held += weight
-        return [np.sort(together) for together in np.split(involved, cuts)]
-
-    def histogram(self) -> dict[str, int]:
-        """How many buckets have 2, 3-4, 5-8, 9-16 … members; documents alone in a bucket are not counted."""
-        powers, counts = np.unique(np.ceil(np.log2(np.diff(self.starts))).astype(int), return_counts=True)
-        names = ["2" if power == 1 else f"{2 ** (power - 1) + 1}-{2**power}" for power in powers.tolist()]
-        return dict(zip(names, counts.tolist(), strict=True))
-
-
-def _signatures(signatures: pl.Series, config: DeduplicateConfig) -> npt.NDArray[np.uint32]:
-    """A column of signatures without nulls as uint32[documents, permutations]."""
-    needed = config.bands * config.rows
-    number = len(signatures)
-    if not number:
-        return np.empty((0, needed), dtype=np.uint32)
-    flat = signatures.explode().to_numpy().astype(np.uint32, copy=False)
-    width, rest = divmod(flat.size, number)
-    if rest or width < needed:
-        raise ValueError(
-            f"signatures have {width} numbers, {config.bands} bands of {config.rows} rows need {needed}: "
-            "raise sketch.permutations or lower deduplicate.bands or deduplicate.rows"
-        )
-    return np.ascontiguousarray(flat.reshape(number, width))
-
-
-def _shingles(
-    unique: pl.DataFrame,
-    together: Integers,
-    sizes: Integers,
-    position: Integers,
-    read_texts: ReadTexts,
-    sketch: SketchConfig,
-) -> tuple[npt.NDArray[np.uint64], Integers]:
-    """The shingle sets of the documents `together`; writes where each one's set stands to `position`."""
-    values, counts, done = [], [np.zeros(1, dtype=np.int64)], 0
-    for part, numbers, rows in _by_part(unique, together):
-        found, offsets = unsorted_shingle_sets(_checked_texts(read_texts, part, rows), sketch)
-        different = np.flatnonzero(np.diff(offsets) != sizes[numbers])
-        if different.size:
-            row = rows[different[0]]
-            raise ValueError(
-                f"part {part}, row {row}: the text has {np.diff(offsets)[different[0]]} shingles, its signature "
-                f"says {sizes[numbers[different[0]]]}: signatures and documents are not of the same parts"
-            )
-        values.append(found)
-        counts.append(np.diff(offsets))
-        position[numbers] = np.arange(done, done + numbers.size)
-        done += numbers.size
-    return np.concatenate(values), np.cumsum(np.concatenate(counts))
-
-
-def _by_part(documents: pl.DataFrame, numbers: Integers) -> list[tuple[int, Integers, Integers]]:
-    """(part, numbers, rows) of the documents `numbers`, a part each, ordered by part and row."""
-    if not numbers.size:
-        return []
-    parts = documents["part"].to_numpy()[numbers].astype(np.int64)
-    rows = documents["row"].to_numpy()[numbers].astype(np.int64)
-    by_place = np.lexsort((rows, parts))
-    cuts = np.flatnonzero(np.diff(parts[by_place])) + 1
-    return [(int(parts[some[0]]), numbers[some], rows[some]) for some in np.split(by_place, cuts)]
-
-
-def _checked_texts(read_texts: ReadTexts, part: int, rows: Integers) -> pa.LargeStringArray:
-    texts = read_texts(part, rows)
-    if len(texts) != rows.size:
-        raise ValueError(f"part {part}: asked for the texts of {rows.size} rows, got {len(texts)}")
-    return texts
+def _matrix(signatures: pa.Array) -> npt.NDArray[Any]:
+    if isinstance(signatures, pa.FixedSizeListArray):
+        return signature_matrix(signatures)
+    return signature_matrix(signatures.cast(pa.list_(signatures.type.value_type, len(signatures[0]))))

@@ -1,4 +1,4 @@
-"""What the stages sketch, deduplicate and select are told: the configuration classes, nothing else."""
+"""What the stages sketch and deduplicate are told: the configuration classes, nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ class SketchConfig:
     ngram: int = setting("Words in a shingle; a document with fewer words is one shingle.", 5, ge=1, le=32)
     permutations: int = setting("Numbers in a signature: bands × rows of deduplicate.", 108, ge=1, le=4096)
     seed: int = setting("Seed of the permutations' coefficients.", 1, ge=0, lt=2**32)
-    scheme: Literal["affine32"] = setting("How a permutation is computed (datasketch's name).", "affine32")
+    scheme: Literal["affine32", "affine64"] = setting(
+        "How a permutation is computed (datasketch's name); affine64 is for sets of more than about 100 million.",
+        "affine32",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,29 +36,25 @@ class DeduplicateConfig:
     threshold: float = setting("Exact Jaccard similarity from which a document is removed.", 0.8, gt=0, le=1)
     bands: int = setting("Bands of the signature that are compared.", 18, ge=1, le=1024)
     rows: int = setting("Numbers in a band.", 6, ge=1, le=64)
-    priority: tuple[Literal["source-order", "longest", "shortest", "newest", "oldest"], ...] = setting(
+    priority: tuple[
+        Literal["source-order", "highest-score", "lowest-score", "longest", "shortest", "newest", "oldest"], ...
+    ] = setting(
         "Who stays among similar documents; the first rule that tells them apart decides.",
         ("source-order", "longest"),
     )
     source_order: tuple[str, ...] = setting("Sources, the most trusted first; others come after them.", ())
+    score: str | None = setting("The feature that highest-score and lowest-score go by.", None, min_length=1)
     bucket_limit: int = setting("Kept documents of one bucket that a document is compared with.", 64, ge=1)
-    mode: Literal["keep-one", "only-report"] = setting(
-        "Whether duplicates are dropped or only pointed out.", "keep-one"
+    mode: Literal["keep-one", "only-report", "drop-all"] = setting(
+        "Whether duplicates are dropped, only pointed out, or dropped together with what they are duplicates of.",
+        "keep-one",
+    )
+    incremental: bool = setting(
+        "Documents of the run before keep their decisions; parts that are new since are compared with the kept ones.",
+        False,
     )
 
-
-@dataclass(frozen=True, kw_only=True)
-class SelectConfig:
-    """How many of the kept documents are taken, how often, and which are held out for validation."""
-
-    __pydantic_config__ = STRICT
-
-    validation_share: float = setting("Share of the documents held out for validation.", 0.01, ge=0, lt=1)
-    validation_documents: int | None = setting("At most so many documents are held out.", None, ge=0)
-    max_documents: int | None = setting("At most so many documents in all.", None, ge=0)
-    max_bytes: int | None = setting("At most so many bytes of text in all, repeats not counted.", None, ge=0)
-    source_documents: dict[str, int] = setting("At most so many documents, by source.", default_factory=dict)
-    repeats: dict[str, int] = setting(
-        "How often training sees a document, by source; once if the source is not named.", default_factory=dict
-    )
-    seed: int = setting("Seed of the split and of the order in which the caps take documents.", 1, ge=0)
+    def __post_init__(self) -> None:
+        by_score = [rule for rule in self.priority if rule.endswith("-score")]
+        if by_score and self.score is None:
+            raise ValueError(f"deduplicate.priority has {by_score[0]}: name the feature in deduplicate.score")

@@ -1,4 +1,4 @@
-"""Compiled loops of deduplication: band keys, comparison of texts, and the pass that decides who stays."""
+"""Compiled loops of deduplication: band keys, connected buckets, and the pass that decides who stays."""
 
 from __future__ import annotations
 
@@ -15,30 +15,102 @@ ZERO = np.uint64(0)
 ONE = np.uint64(1)
 KEY_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
-CANDIDATES, VERIFIED, CAPPED = 0, 1, 2
+CANDIDATES, VERIFIED = 0, 1
 
 
 @njit(cache=True, nogil=True)
-def band_keys(signatures: Array, band: int, rows: int, keys: Array) -> None:
-    """keys[i] (uint64) = a hash of signatures[i, band·rows : (band + 1)·rows]; documents of one key share a bucket."""
+def band_keys(signatures: Array, rows: int, keys: Array) -> None:
+    """keys[band, i] (uint64) = a hash of signatures[i, band·rows : (band + 1)·rows]; equal ones share a bucket."""
     for i in range(signatures.shape[0]):
-        value = np.uint64(band)
-        for k in range(band * rows, (band + 1) * rows):
-            value = mix64(value * KEY_MULTIPLIER + np.uint64(signatures[i, k]))
-        keys[i] = value
+        for band in range(keys.shape[0]):
+            value = np.uint64(band)
+            for k in range(band * rows, (band + 1) * rows):
+                value = mix64(value * KEY_MULTIPLIER + np.uint64(signatures[i, k]))
+            keys[band, i] = value
 
 
 @njit(cache=True, nogil=True)
-def texts_differ(data: Array, offsets: Array, known: Array, starts: Array, ends: Array) -> int:
-    """The first text i of data/offsets that is not byte for byte known[starts[i]:ends[i]]; -1 if there is none."""
-    for i in range(offsets.size - 1):
-        size = offsets[i + 1] - offsets[i]
-        if size != ends[i] - starts[i]:
-            return i
-        for k in range(size):
-            if data[offsets[i] + k] != known[starts[i] + k]:
-                return i
-    return -1
+def sort_hashes(hashes: Array, order: Array) -> None:
+    """Fills `order` (int64) with the places of the hashes (uint64) in ascending order, equal ones as they stand.
+
+    Hashes are spread evenly, so that one distribution by their first bits leaves about one to a slot; slots that
+    are fuller, for hashes that repeat, are sorted by comparison.
+    """
+    number = hashes.size
+    if number == 0:
+        return
+    low, high = hashes[0], hashes[0]
+    for value in hashes:
+        low, high = min(low, value), max(high, value)
+    shift = np.uint64(0)
+    while (high - low) >> shift >= np.uint64(2 * number):
+        shift += ONE
+    starts = np.zeros(((high - low) >> shift) + np.uint64(2), dtype=np.int64)
+    for value in hashes:
+        starts[((value - low) >> shift) + ONE] += 1
+    for slot in range(1, starts.size):
+        starts[slot] += starts[slot - 1]
+    for i in range(number):
+        slot = (hashes[i] - low) >> shift
+        order[starts[slot]] = i
+        starts[slot] += 1
+    begin = 0
+    for slot in range(starts.size - 1):
+        end = starts[slot]
+        if end - begin > 32:
+            some = order[begin:end].copy()
+            order[begin:end] = some[np.argsort(hashes[some], kind="mergesort")]
+        else:
+            for i in range(begin + 1, end):
+                place = order[i]
+                value = hashes[place]
+                k = i
+                while k > begin and hashes[order[k - 1]] > value:
+                    order[k] = order[k - 1]
+                    k -= 1
+                order[k] = place
+        begin = end
+
+
+@njit(cache=True, nogil=True)
+def connect(members: Array, first: Array, parents: Array) -> None:
+    """Joins the members of every bucket (`first` marks where one begins) in the forest `parents` (union-find).
+
+    The root of a tree is its smallest member, so that the forest does not depend on the order of buckets.
+    """
+    for i in range(members.size):
+        if first[i]:
+            continue
+        a, b = members[i - 1], members[i]
+        while parents[a] != a:
+            parents[a] = parents[parents[a]]
+            a = parents[a]
+        while parents[b] != b:
+            parents[b] = parents[parents[b]]
+            b = parents[b]
+        if a < b:
+            parents[b] = a
+        else:
+            parents[a] = b
+
+
+@njit(cache=True, nogil=True)
+def flatten(parents: Array) -> None:
+    """Replaces every parent by its root; a parent is never larger than its child."""
+    for i in range(parents.size):
+        parents[i] = parents[parents[i]]
+
+
+@njit(cache=True, nogil=True)
+def fill_groups(weights: Array, limit: int, group: Array) -> int:
+    """Puts one item after the other into groups of at most `limit`, a heavier one alone; returns how many groups."""
+    count, held = 0, 0
+    for i in range(weights.size):
+        if count == 0 or (held > 0 and held + weights[i] > limit):
+            count, held = count + 1, 0
+        held += weights[i]
+        group[i] = count - 1
+    return count
 
 
 @njit(cache=True, nogil=True)
@@ -60,38 +132,44 @@ def shared(shingles: Array, table: Array, mask: Any, needed: int) -> int:
 
 @njit(cache=True, nogil=True)
 def decide(
-    documents: Array,
+    old: Array,
     position: Array,
     shingles: Array,
     offsets: Array,
     document_starts: Array,
     document_buckets: Array,
     bucket_starts: Array,
-    kept_in_bucket: Array,
-    kept_count: Array,
     limit: int,
     threshold: float,
-    seen: Array,
     keeper: Array,
     intersection: Array,
     union: Array,
+    container: Array,
+    contained: Array,
+    capped: Array,
     statistics: Array,
 ) -> None:
-    """Goes through `documents` (ascending numbers in π) and decides each against the kept ones before it.
+    """Goes through documents 0, 1 … in π and decides each against the kept ones before it.
 
     Document d has the buckets document_buckets[document_starts[d]:document_starts[d + 1]] and the distinct
-    shingles shingles[offsets[p]:offsets[p + 1]] with p = position[d]. kept_in_bucket, from bucket_starts[b],
-    lists the first kept documents of bucket b, kept_count[b] counts all of them. Fills keeper (-1: kept),
-    intersection and union of the removed; `seen` is scratch (-1 at first); `statistics` is added to.
+    shingles shingles[offsets[p]:offsets[p + 1]] with p = position[d]; old[d]: it was kept in an earlier generation.
+    Bucket b has bucket_starts[b + 1] - bucket_starts[b] members. Fills, for all that are not old: keeper (-1: kept),
+    intersection and union with it; container, the kept one that shares most of its shingles (-1: none), and
+    contained, how many; capped, whether kept ones of a full bucket were passed over. `statistics` is added to.
     """
+    number = old.size
+    kept_in_bucket = np.empty(bucket_starts[-1], dtype=np.int64)
+    kept_count = np.zeros(bucket_starts.size - 1, dtype=np.int64)
+    seen = np.full(number, -1, dtype=np.int64)
     table = np.empty(1024, dtype=np.uint64)
     candidates = np.empty(1024, dtype=np.int64)
-    for d in documents:
+    for d in range(number):
+        keeper[d] = -1
+        container[d] = -1
         found = 0
-        capped = False
-        for e in range(document_starts[d], document_starts[d + 1]):
+        for e in range(document_starts[d], document_starts[d + 1] if not old[d] else document_starts[d]):
             bucket = document_buckets[e]
-            capped = capped or kept_count[bucket] > limit
+            capped[d] = capped[d] or kept_count[bucket] > limit
             for q in range(min(kept_count[bucket], limit)):
                 other = kept_in_bucket[bucket_starts[bucket] + q]
                 if seen[other] != d:
@@ -106,12 +184,15 @@ def decide(
         filled = False
         mask = ZERO
         best, best_shared, best_union = -1, 0, 1
+        most = 0
         for c in range(found):
             other = candidates[c]
             theirs = shingles[offsets[position[other]] : offsets[position[other] + 1]]
-            smaller, larger = min(own.size, theirs.size), max(own.size, theirs.size)
-            if smaller / larger < threshold:
-                continue  # the similarity is at most this ratio
+            # s / (m - s) >= t for s shared of m in all means s >= m·t / (1 + t); one less against rounding.
+            # Fewer than that is of interest only if it holds more of the document than any other one.
+            needed = min(int((own.size + theirs.size) * threshold / (1 + threshold)) - 1, max(1, most))
+            if min(own.size, theirs.size) < needed:
+                continue
             if not filled:
                 slots = slots_for(own.size)
                 if slots > table.size:
@@ -125,11 +206,11 @@ def decide(
                     table[slot] = value
                 filled = True
             statistics[VERIFIED] += 1
-            # s / (m - s) >= t for s shared of m in all means s >= m·t / (1 + t); one less against rounding.
-            needed = int((own.size + theirs.size) * threshold / (1 + threshold)) - 1
             both = shared(theirs, table, mask, needed)
-            if both < 0:
+            if both <= 0:
                 continue
+            if both > most or (both == most and other < container[d]):
+                container[d], most = other, both
             either = own.size + theirs.size - both
             if both / either < threshold:
                 continue
@@ -137,13 +218,12 @@ def decide(
             if best < 0 or ahead > 0 or (ahead == 0 and other < best):
                 best, best_shared, best_union = other, both, either
 
+        contained[d] = most
         keeper[d] = best
         if best >= 0:
             intersection[d] = best_shared
             union[d] = best_union
             continue
-        if capped:
-            statistics[CAPPED] += 1
         for e in range(document_starts[d], document_starts[d + 1]):
             bucket = document_buckets[e]
             if kept_count[bucket] < limit:

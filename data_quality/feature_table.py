@@ -363,7 +363,7 @@ FEATURES: tuple[Feature, ...] = (
 FEATURE_TYPES = {feature.name: feature.type for feature in FEATURES}
 _BY_NAME = {feature.name: feature for feature in FEATURES}
 _EXAMPLES = {
-    "quality.features.language_stop_words": "{de: [der, und, ...]}",
+    "quality.features.language_stop_words": "fineweb-2, or {de: [der, und, ...]}",
     "quality.features.unigram_table": "corpus, or a file of words and counts",
     "quality.features.measure_cut": "true, and quality.cuts.producers",
     "quality.features.datatrove_words": "attached, or separate",

@@ -1,4 +1,4 @@
-"""The settings of `quality`, `decontaminate` and `filter`: what is measured, what is compared, what drops.
+"""The settings of `quality` and `decontaminate`: what is measured, what is compared.
 
 Light on purpose: planning a run and drawing forms import nothing but this.
 """
@@ -14,7 +14,6 @@ GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 """The eight words of Rae et al. 2021, appendix A1.1."""
 
 C4Reading = Literal["c4", "c4-datatrove", "fineweb"]
-Comparison = Literal["<", "<=", ">", ">=", "==", "!=", "in", "not in"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +31,9 @@ class QualityConfig:
     language_characters: int = setting(
         "Characters from the start of a document by which its language is judged.", 300, ge=20, le=100_000
     )
-    language_stop_words: dict[str, tuple[str, ...]] = setting(
-        "Stop words by language label, counted by the feature language_stop_words in documents of that language.",
+    language_stop_words: dict[str, tuple[str, ...]] | Literal["fineweb-2"] = setting(
+        "Stop words by language label, counted by the feature language_stop_words in documents of that language; "
+        "fineweb-2: its lists for 165 languages.",
         default_factory=dict,
     )
     short_line_characters: int = setting("Characters that a short line has at most (FineWeb).", 30, ge=1, le=100_000)
@@ -75,56 +75,6 @@ class CutsConfig:
     )
     c4_min_words: int | None = setting(
         "c4-lines: lines with fewer words are cut; null: 5 for c4, 3 for the others.", None, ge=0
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RuleOverride:
-    """A changed rule of a preset (same name), or a rule of one's own (a new name)."""
-
-    __pydantic_config__ = STRICT
-
-    enabled: bool = setting("false switches the rule off.", True)
-    feature: str | None = setting("The feature it looks at; needed for a rule of one's own.", None)
-    comparison: Comparison | None = setting("A document is dropped where `feature comparison threshold` is true.", None)
-    threshold: float | str | tuple[str, ...] | None = setting(
-        "What the feature is compared with: a number, a word, or a list of words for in / not in.", None
-    )
-    reason: str | None = setting("One line for people: why such documents are dropped.", None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Expectation:
-    """A range in which a share must lie; outside it the run stops before anything expensive."""
-
-    __pydantic_config__ = STRICT
-
-    min: float | None = setting("Smallest share that is believed.", None, ge=0, le=1)
-    max: float | None = setting("Largest share that is believed.", None, ge=0, le=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FilterConfig:
-    """What the `filter` stage drops. Any change here is a query over stored features, never a new scan."""
-
-    __pydantic_config__ = STRICT
-
-    presets: tuple[str, ...] = setting(
-        "Sets of rules, applied in this order: gopher, gopher-repetition, none.", ("gopher", "gopher-repetition")
-    )
-    rules: dict[str, RuleOverride] = setting(
-        "Changes to rules by name, and rules of one's own (applied after the presets, sorted by name).",
-        default_factory=dict,
-    )
-    contamination_overlap: float | None = setting(
-        "A document is dropped if it holds at least this share of an evaluation item's n-grams; null: never.",
-        0.5,
-        gt=0,
-        le=1,
-    )
-    expect: dict[str, Expectation] = setting(
-        "Gates: kept_share, or the name of a rule (the share it drops), each with min and max.",
-        default_factory=lambda: {"kept_share": Expectation(min=0.01)},
     )
 
 

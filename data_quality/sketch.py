@@ -1,7 +1,7 @@
 """MinHash signatures of texts, and the exact shingle sets they estimate.
 
-Signatures are bit-identical to `datasketch.MinHash(scheme="affine32")` of the same 32-bit shingle hashes, so
-they load into datasketch's objects and indexes; they never drop anything, `duplicates.py` decides.
+Signatures are bit-identical to those of `datasketch.MinHash` (schemes "affine32" and "affine64") of the same shingle
+hashes, so they load into datasketch's objects and indexes; they never drop anything, `duplicates.py` decides.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ def sketch(texts: pa.LargeStringArray | pa.ChunkedArray, config: SketchConfig) -
     Returns
     -------
     pa.Table
-        One row a text: `signature`, fixed_size_list<uint32>[permutations], null for a text without words,
+        One row a text: `signature`, fixed_size_list<uint32 or uint64>[permutations], null for a text without words,
         and `shingles`, int32, how many distinct n-grams it has. (`SIGNATURES` without the id.)
 
     Notes
     -----
     Signature value k is the minimum over the shingles of a[k] · fmix32(h) + b[k] mod 2^32 with odd a, h the
-    low half of the 64-bit shingle hash; `permutation_facts` says how a and b are drawn.
+    low half of the 64-bit shingle hash (affine32), or of a[k] · fmix64(h) + b[k] mod 2^64, h all of it (affine64);
+    `permutation_facts` says how a and b are drawn.
     """
     data, offsets = text_buffers(texts)
     a, b = coefficients(config)
-    signatures = np.zeros((offsets.size - 1, config.permutations), dtype=np.uint32)
+    signatures = np.zeros((offsets.size - 1, config.permutations), dtype=a.dtype)
     counts = np.zeros(offsets.size - 1, dtype=np.int32)
     sketch_kernels.sketch_texts(data, offsets, *word_tables(), config.ngram, a, b, signatures, counts)
-    schema = signature_schema(config.permutations)
+    schema = signature_schema(config.permutations, config.scheme)
     signature = pa.FixedSizeListArray.from_arrays(
         pa.array(signatures.reshape(-1)), type=schema.field("signature").type, mask=pa.array(counts == 0)
     )
@@ -71,24 +72,23 @@ def unsorted_shingle_sets(
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
     """As `shingle_sets`, each set in order of first appearance in the text."""
     data, offsets = text_buffers(texts)
-    number = offsets.size - 1
-    room = (int(offsets[-1] - offsets[0]) + number) // 2 + number
-    values = np.empty(room, dtype=np.uint64)
-    bounds = np.zeros(number + 1, dtype=np.int64)
-    total = sketch_kernels.shingle_texts(data, offsets, *word_tables(), config.ngram, values, bounds[1:])
-    return values[:total].copy(), bounds
+    bounds = np.zeros(offsets.size, dtype=np.int64)
+    values = sketch_kernels.shingle_texts(data, offsets, *word_tables(), config.ngram, bounds[1:])
+    return values, bounds
 
 
 @lru_cache(maxsize=8)
-def coefficients(config: SketchConfig) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-    """The odd factors a and the addends b of the permutations, each uint32[permutations].
+def coefficients(config: SketchConfig) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The odd factors a and the addends b of the permutations, each uint32 or uint64 [permutations] by the scheme.
 
     Drawn as `datasketch.MinHash._init_permutations` (2.0) draws them, from numpy's frozen legacy generator.
     """
+    number: Any = {"affine32": np.uint32, "affine64": np.uint64}[config.scheme]
+    width = 8 * np.dtype(number).itemsize
     generator = np.random.RandomState(config.seed)
-    half = generator.randint(0, 1 << 31, config.permutations, dtype=np.uint32)
-    a = half * np.uint32(2) + np.uint32(1)
-    b = generator.randint(0, 1 << 32, config.permutations, dtype=np.uint32)
+    half = generator.randint(0, 1 << (width - 1), config.permutations, dtype=number)
+    a = half * number(2) + number(1)
+    b = generator.randint(0, 1 << width, config.permutations, dtype=number)
     return a, b
 
 

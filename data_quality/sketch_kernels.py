@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from data_quality.word_kernels import distinct_shingles, hash_words, longest, slots_for
+from data_quality.word_kernels import distinct_shingles, hash_words, longest, mix64, slots_for
 
 Array = Any
 
@@ -27,21 +27,22 @@ def mix32(value: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def minimise(hashes: Array, count: int, a: Array, b: Array, signature: Array) -> None:
-    """signature[k] = min over hashes of a[k]·h + b[k] mod 2^32; `hashes` has room for 3 more than `count`.
+    """signature[k] = min over hashes of a[k]·h + b[k] mod 2^32 or 2^64, whichever type all four arrays have.
 
-    Four hashes a round: the coefficients are loaded once for them, and rests are filled up with a copy of
-    the last hash, which changes no minimum.
+    `hashes` has room for 3 more than `count`. Four hashes a round: the coefficients are loaded once for them, and
+    rests are filled up with a copy of the last hash, which changes no minimum.
     """
+    number = signature.dtype.type
     for i in range(count, count + 3):
         hashes[i] = hashes[count - 1]
-    signature[:] = np.uint32(0xFFFFFFFF)
+    signature[:] = number(0xFFFFFFFFFFFFFFFF)
     for i in range(0, count, 4):
         h0, h1, h2, h3 = hashes[i], hashes[i + 1], hashes[i + 2], hashes[i + 3]
         for k in range(signature.size):
-            v0 = np.uint32(a[k] * h0 + b[k])
-            v1 = np.uint32(a[k] * h1 + b[k])
-            v2 = np.uint32(a[k] * h2 + b[k])
-            v3 = np.uint32(a[k] * h3 + b[k])
+            v0 = number(a[k] * h0 + b[k])
+            v1 = number(a[k] * h1 + b[k])
+            v2 = number(a[k] * h2 + b[k])
+            v3 = number(a[k] * h3 + b[k])
             signature[k] = min(signature[k], min(min(v0, v1), min(v2, v3)))
 
 
@@ -58,11 +59,14 @@ def sketch_texts(
     signatures: Array,
     counts: Array,
 ) -> None:
-    """Fills `signatures` (uint32[n, permutations]) and `counts` (int32[n], distinct shingles; 0: no words)."""
+    """Fills `signatures` (uint32 or uint64 [n, permutations], as a and b) and `counts` (int32[n], distinct shingles).
+
+    The hash of a shingle is its low half after MurmurHash3's finaliser of 32 bits, or all of it after that of 64 bits.
+    """
     room = (longest(offsets) + 1) // 2 + 1
     words = np.empty(room, dtype=np.uint64)
     shingles = np.empty(room, dtype=np.uint64)
-    hashes = np.empty(room + 3, dtype=np.uint32)
+    hashes = np.empty(room + 3, dtype=a.dtype)
     table = np.empty(1024, dtype=np.uint64)
     for document in range(offsets.size - 1):
         count = hash_words(data, offsets[document], offsets[document + 1], ascii_words, classes, folds, words)
@@ -73,36 +77,37 @@ def sketch_texts(
         counts[document] = found
         if found == 0:
             continue
-        for i in range(found):
-            hashes[i] = mix32(np.uint32(shingles[i]))
+        if a.itemsize == 4:
+            for i in range(found):
+                hashes[i] = mix32(np.uint32(shingles[i]))
+        else:
+            for i in range(found):
+                hashes[i] = mix64(shingles[i])
         minimise(hashes, found, a, b, signatures[document])
 
 
 @njit(cache=True, nogil=True)
 def shingle_texts(
-    data: Array,
-    offsets: Array,
-    ascii_words: Array,
-    classes: Array,
-    folds: Array,
-    ngram: int,
-    values: Array,
-    ends: Array,
-) -> int:
-    """Writes the distinct shingle hashes of all texts to `values`, one text after the other; returns how many.
-
-    `ends` (int64[n]) receives where the shingles of each text end. `values` (uint64) needs room for
-    (bytes + 1) // 2 + 1 of each text.
-    """
+    data: Array, offsets: Array, ascii_words: Array, classes: Array, folds: Array, ngram: int, ends: Array
+) -> Any:
+    """The distinct shingle hashes (uint64) of all texts, one text after the other; `ends` (int64[n]) says where."""
     room = (longest(offsets) + 1) // 2 + 1
     words = np.empty(room, dtype=np.uint64)
+    shingles = np.empty(room, dtype=np.uint64)
     table = np.empty(1024, dtype=np.uint64)
+    values = np.empty((offsets[-1] - offsets[0]) // 8 + 1024, dtype=np.uint64)
     total = 0
     for document in range(offsets.size - 1):
         count = hash_words(data, offsets[document], offsets[document + 1], ascii_words, classes, folds, words)
         slots = slots_for(count)
         if slots > table.size:
             table = np.empty(slots, dtype=np.uint64)
-        total += distinct_shingles(words, count, ngram, table[:slots], values[total:])
+        found = distinct_shingles(words, count, ngram, table[:slots], shingles)
+        if total + found > values.size:
+            more = np.empty(2 * (total + found), dtype=np.uint64)
+            more[:total] = values[:total]
+            values = more
+        values[total : total + found] = shingles[:found]
+        total += found
         ends[document] = total
-    return total
+    return values[:total]

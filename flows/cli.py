@@ -278,6 +278,62 @@ def why(
         show.why(answer)
 
 
+@app.command(name="what-if")
+@guarded
+def what_if(
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RULE=VALUE…", help="Another threshold; RULE=off and RULE=on switch a rule."),
+    ] = None,
+    preset: Annotated[
+        list[str] | None, typer.Option("--preset", metavar="NAME", help="Add a preset; may be given several times.")
+    ] = None,
+    set_: SetOption = None,
+    run: RunOption = None,
+    workspace: WorkspaceOption = None,
+    samples: Annotated[int, typer.Option("--samples", "-n", min=0, help="Documents shown of each side.")] = 3,
+    json_: JsonOption = False,
+) -> None:
+    """What other rules would keep and drop, from what is measured already; nothing is changed."""
+    from flows import looking, questions, show_questions
+
+    store = looking.open_store(workspace or DEFAULT_WORKSPACE)
+    record = looking.record(store, run)
+    answer = questions.what_if(store, record, changes or [], preset or [], set_ or [], samples)
+    if json_:
+        _print_json(answer)
+    else:
+        show_questions.what_if(answer)
+
+
+@app.command()
+@guarded
+def samples(
+    kept: Annotated[bool, typer.Option("--kept", help="Documents that were kept.")] = False,
+    dropped_by: Annotated[
+        str | None, typer.Option("--dropped-by", metavar="RULE", help="Documents dropped by a rule, or as duplicates …")
+    ] = None,
+    number: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 5,
+    source: Annotated[str | None, typer.Option("--source", metavar="NAME", help="Of this source only.")] = None,
+    language: Annotated[str | None, typer.Option("--language", metavar="LABEL", help="In this language only.")] = None,
+    run: RunOption = None,
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Real documents, kept or dropped, with the passages marked that a rule dropped them for."""
+    from flows import looking, questions, show_questions
+
+    if kept == (dropped_by is not None):
+        raise UsageError("samples: give either --kept or --dropped-by RULE")
+    reason = dropped_by or "kept"
+    store = looking.open_store(workspace or DEFAULT_WORKSPACE)
+    found = questions.samples(store, looking.record(store, run), reason, number, source, language)
+    if json_:
+        _print_json(found)
+    else:
+        show_questions.samples(reason, found)
+
+
 @app.command()
 @guarded
 def takedown(

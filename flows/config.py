@@ -76,7 +76,7 @@ def from_values(
         # As JSON, where strictness accepts lists for tuples but no text for numbers.
         return _adapter().validate_json(json.dumps(whole), strict=True)  # type: ignore[no-any-return]
     except ValidationError as error:
-        found = error.errors(include_url=False)
+        found = _without_alternatives(error.errors(include_url=False))
         problems = [_explain(problem, changes) for problem in found if not _follows(problem, found)]
     except TypeError as error:
         problems = [str(error)]
@@ -245,6 +245,37 @@ def _finite(value: Any, where: Where, origin: str) -> None:
             _finite(item, (*where, index), origin)
 
 
+_ALTERNATIVES = {"float": "a number", "int": "a whole number", "str": "text", "bool": "true or false"}
+
+
+def _without_alternatives(problems: Sequence[Any]) -> list[Mapping[str, Any]]:
+    """One problem for a value that fits none of several types, where pydantic tells what is wrong with each."""
+    found: dict[Where, dict[str, Any]] = {}
+    for problem in problems:
+        where: Where = tuple(problem["loc"])
+        at = next((i for i, step in enumerate(where) if i and _alternative(step) and not _class_at(where[:i])), None)
+        if at is None:
+            found[where] = dict(problem)
+            continue
+        merged = found.setdefault(where[:at], {"loc": where[:at], "type": "alternatives", "input": None, "options": []})
+        option = _alternative(where[at])
+        if option not in merged["options"]:
+            merged["options"].append(option)
+        if len(where) == at + 1:  # the value itself, not something inside it
+            merged["input"] = problem["input"]
+    return list(found.values())
+
+
+def _alternative(step: str | int) -> str | None:
+    """What people call the type that pydantic names in the path of a problem, or None if it is no type."""
+    name = str(step)
+    if name.startswith("literal["):
+        return name.removeprefix("literal[").rstrip("]").strip("'")
+    if name.startswith("tuple["):
+        return "a list of text"
+    return "a number for each name" if name.startswith("dict[") else _ALTERNATIVES.get(name)
+
+
 def _follows(problem: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a list seems too short only because pydantic does not count its bad items."""
     where = problem["loc"]
@@ -272,6 +303,9 @@ def _explain(problem: Mapping[str, Any], changes: Sequence[tuple[Where, str]]) -
 def _allowed(problem: Mapping[str, Any], where: Where) -> str:
     kind, limits = problem["type"], problem.get("ctx", {})
     value = problem["input"]
+    if kind == "alternatives":
+        *options, last = problem["options"]
+        return f"must be {', '.join(options)} or {last}"
     if kind == "literal_error":
         options = re.findall(r"'([^']*)'", str(limits.get("expected", "")))
         near = difflib.get_close_matches(str(value), options, 1)
@@ -359,35 +393,40 @@ def _hints(section: type[Any]) -> dict[str, Any]:
     return typing.get_type_hints(section)
 
 
-def _class_in(kind: Any) -> tuple[type[Any] | None, bool]:
-    """The configuration class in a type, and whether it stands in a tuple."""
+def _class_in(kind: Any) -> tuple[type[Any] | None, str | int | None]:
+    """The configuration class in a type, and what stands for its place there: 0 in a list, * under names."""
     if dataclasses.is_dataclass(kind):
-        return typing.cast("type[Any]", kind), False
+        return typing.cast("type[Any]", kind), None
     origin = typing.get_origin(kind)
-    if origin in (typing.Union, types.UnionType, tuple):
+    if origin in (typing.Union, types.UnionType, tuple, dict):
         for inner in typing.get_args(kind):
-            found, listed = _class_in(inner)
+            found, place = _class_in(inner)
             if found is not None:
-                return found, listed or origin is tuple
-    return None, False
+                return found, 0 if origin is tuple else "*" if origin is dict else place
+    return None, None
 
 
 def _class_at(where: Where) -> type[Any] | None:
     here: type[Any] | None = RunConfig
+    named = False
     for step in where:
         if here is None:
             return None
+        if named:
+            named = False  # a name in a mapping, of which each has this class
+            continue
         if isinstance(step, int):
             continue
-        here, _ = _class_in(_hints(here).get(step))
+        here, place = _class_in(_hints(here).get(step))
+        named = place == "*"
     return here
 
 
 def _paths(section: type[Any], before: Where) -> Iterator[Where]:
-    """The paths of all settings below a section; 0 stands for any item of a list."""
+    """The paths of all settings below a section; 0 stands for any item of a list, * for any name."""
     for field in dataclasses.fields(section):
         path = (*before, field.name)
         yield path
-        inner, listed = _class_in(_hints(section)[field.name])
+        inner, place = _class_in(_hints(section)[field.name])
         if inner is not None:
-            yield from _paths(inner, (*path, 0) if listed else path)
+            yield from _paths(inner, path if place is None else (*path, place))

@@ -25,11 +25,13 @@ _WIDE = 160
 """Columns where the output is no terminal, so that files and pipes get whole lines."""
 
 
-def _console() -> Console:
+def new_console() -> Console:
+    """A console as wide as the terminal, or wide enough for whole lines."""
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """A table without lines; a column whose name ends in > stands right."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         name, right, _ = column.partition(">")
@@ -43,9 +45,9 @@ def _state(state: str) -> str:
 
 def plan(name: str, workspace: str, rows: Sequence[PlanRow]) -> None:
     """The plan of a run."""
-    console = _console()
+    console = new_console()
     console.print(f"[bold]Plan of run {escape(name)}[/] in {escape(workspace)}")
-    table = _table("stage", "state", "disk>", "time>", "why")
+    table = new_table("stage", "state", "disk>", "time>", "why")
     for row in rows:
         disk = readable_bytes(row.bytes) if row.bytes is not None else ""
         took = readable_seconds(row.seconds) if row.seconds is not None else ""
@@ -55,10 +57,10 @@ def plan(name: str, workspace: str, rows: Sequence[PlanRow]) -> None:
 
 def summary(found: Mapping[str, Any]) -> None:
     """What a run came to: funnel, tokens, losses, scores, text, where the results lie."""
-    console = _console()
+    console = new_console()
     if found.get("funnel"):
         console.print("\n[bold]Funnel[/]")
-        table = _table("stage", "read>", "kept>", "dropped>", "quarantined>", "by")
+        table = new_table("stage", "read>", "kept>", "dropped>", "quarantined>", "by")
         for row in found["funnel"]:
             if not row["read"]:
                 continue  # the report reads no documents
@@ -101,7 +103,7 @@ def _finetuning(console: Console, tuned: Mapping[str, Any]) -> None:
         f"\n[bold]Fine-tuning[/] by {escape(str(tuned['label']))}: {tuned['classes']} classes, "
         f"{tuned['test_documents']:,} test documents"
     )
-    table = _table("", "accuracy>", "macro F1>")
+    table = new_table("", "accuracy>", "macro F1>")
     rows = {"fine-tuned": tuned, **tuned["baselines"]}
     for name, scores in rows.items():
         table.add_row(escape(str(name)), f"{scores['accuracy']:.3f}", f"{scores['macro_f1']:.3f}")
@@ -110,11 +112,11 @@ def _finetuning(console: Console, tuned: Mapping[str, Any]) -> None:
 
 def runs(workspace: str, records: Sequence[Mapping[str, Any]]) -> None:
     """All runs of a workspace."""
-    console = _console()
+    console = new_console()
     if not records:
         console.print(f"There are no runs in {escape(workspace)} yet.")
         return
-    table = _table("run", "status", "stages done>", "attempts>", "updated", "message")
+    table = new_table("run", "status", "stages done>", "attempts>", "updated", "message")
     for record in records:
         done = sum(1 for entry in record["stages"].values() if entry.get("status") == "done")
         attempt = record["attempts"][-1]
@@ -131,16 +133,16 @@ def runs(workspace: str, records: Sequence[Mapping[str, Any]]) -> None:
 
 def run(record: Mapping[str, Any]) -> None:
     """One run: its stages and its attempts."""
-    console = _console()
+    console = new_console()
     console.print(f"[bold]Run {escape(record['name'])}[/]: {_state(record['status'])}")
-    table = _table("stage", "status", "output", "time>")
+    table = new_table("stage", "status", "output", "time>")
     entries = record["stages"]
     for stage in sorted(entries, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
         entry = entries[stage]
         took = readable_seconds(entry["seconds"]) if entry.get("seconds") is not None else ""
         table.add_row(stage, _state(str(entry.get("status", ""))), str(entry.get("output", "")), took)
     console.print(table)
-    table = _table("attempt>", "started", "ended", "status", "process", "message")
+    table = new_table("attempt>", "started", "ended", "status", "process", "message")
     for attempt in record["attempts"]:
         table.add_row(
             str(attempt["number"]),
@@ -155,11 +157,11 @@ def run(record: Mapping[str, Any]) -> None:
 
 def stage(found: Mapping[str, Any]) -> None:
     """The output of a stage."""
-    console = _console()
+    console = new_console()
     manifest = found["manifest"]
     counts = manifest["counts"]
     console.print(f"[bold]{manifest['stage']}[/] of run {escape(found['run'])}")
-    table = _table("", "")
+    table = new_table("", "")
     table.add_row("folder", escape(found["folder"]))
     table.add_row("content", found["digest"])
     table.add_row("version", str(manifest["version"]))
@@ -168,7 +170,7 @@ def stage(found: Mapping[str, Any]) -> None:
     for name, value in {**manifest["timings"], **manifest["numerics"]}.items():
         table.add_row(name, escape(str(value)))
     console.print(table)
-    table = _table("documents", "number>")
+    table = new_table("documents", "number>")
     table.add_row("read", f"{counts['read']:,}")
     table.add_row("kept", f"{counts['kept']:,}")
     for kind in ("dropped", "quarantined"):
@@ -180,10 +182,12 @@ def stage(found: Mapping[str, Any]) -> None:
         entry = kinds.setdefault(part["name"].split("/", 1)[0], [0, 0, 0])
         for index, value in enumerate((1, part["rows"], part["bytes"])):
             entry[index] += value
-    table = _table("parts", "files>", "rows>", "disk>")
+    table = new_table("parts", "files>", "rows>", "disk>")
     for kind, (files, rows, size) in sorted(kinds.items()):
         table.add_row(kind, f"{files:,}", f"{rows:,}", readable_bytes(size))
     console.print(table)
+    if found.get("judges", {}).get("documents"):
+        _judges(console, found["judges"])
     if "ledger" in found:
         _ledger(console, found["ledger"])
     for reason, documents in (found.get("samples") or {}).items():
@@ -192,8 +196,42 @@ def stage(found: Mapping[str, Any]) -> None:
             _document(console, document)
 
 
+def _judges(console: Console, found: Mapping[str, Any]) -> None:
+    if found["classifiers"]:
+        header = ("classifier", "held out>", "accuracy>", "majority>", "AUC>", "calibration error>", "positive>")
+        table = new_table(*header, "negative>", "on both sides>")
+        for name, report in found["classifiers"].items():
+            if not report:
+                table.add_row(escape(name), "", "", "", "", "", "given", "given", "")
+                continue
+            test, counts = report["test"], report["documents"]
+            auc = "" if test["auc"] is None else f"{test['auc']:.4f}"
+            numbers = [counts[side]["used"] for side in ("positive", "negative")]
+            table.add_row(
+                escape(name),
+                f"{test['documents']:,}",
+                f"{test['accuracy']:.2%}",
+                f"{test['majority']:.2%}",
+                auc,
+                f"{test['expected_calibration_error']:.4f}",
+                *(f"{number:,}" for number in (*numbers, counts["in_both_sides"])),
+            )
+        console.print(table)
+    if found["lists"]:
+        table = new_table("list", "entries>", "documents with hits>", "hits>")
+        for row in found["lists"]:
+            numbers = [row[key] for key in ("entries", "documents", "hits")]
+            table.add_row(escape(row["name"]), *(f"{number:,}" for number in numbers))
+        console.print(table)
+    if found["licences"]:
+        table = new_table("licence class", "documents>")
+        for name, number in found["licences"].items():
+            table.add_row(escape(name), f"{number:,}")
+        console.print(table)
+
+
 def _ledger(console: Console, rows: Sequence[Mapping[str, Any]], most: int = 40) -> None:
-    table = _table(
+    table = new_table(
         "source", "file", "disk>", "records>", "written>", "copies>", "skipped>", "quarantined>", "status", "why"
     )
     for row in rows[:most]:
@@ -216,8 +254,8 @@ def _ledger(console: Console, rows: Sequence[Mapping[str, Any]], most: int = 40)
 
 def takedown(found: Any, path: str | None) -> None:
     """What a takedown touches, and what to do next."""
-    console = _console()
-    table = _table("source", "file", "record>", "id")
+    console = new_console()
+    table = new_table("source", "file", "record>", "id")
     for entry in found.entries:
         number = "all" if entry.record is None else f"{entry.record:,}"
         table.add_row(entry.source, escape(entry.uri or "all files"), number, entry.id)
@@ -246,21 +284,34 @@ def _document(console: Console, document: Mapping[str, Any]) -> None:
 
 def why(answer: Mapping[str, Any]) -> None:
     """All that is known about one document."""
-    console = _console()
+    console = new_console()
     for document in answer["documents"]:
         reason = f": {escape(str(document['reason']))}" if document.get("reason") else ""
         at = f" by {document['stage']}" if document.get("stage") else ""
         console.print(f"{_state(document['status'])}{at}{reason}")
         _document(console, document)
-        table = _table("", "")
+        table = new_table("", "")
         skipped = {"status", "stage", "reason", "id", "excerpt", "evidence", "source", "uri", "record"}
         for name, value in document.items():
             if name not in skipped and value is not None:
                 table.add_row(name, escape(str(value)))
-        for name, value in (document.get("evidence") or {}).items():
+        evidence = dict(document.get("evidence") or {})
+        difference = evidence.pop("difference", None)
+        for name, value in evidence.items():
             for label, text in _flat(name, value):
                 table.add_row(escape(label), escape(text))
         console.print(table)
+        if difference:
+            marks = {"same": "{}", "keeper": "[red strike]{}[/]", "this": "[green bold]{}[/]"}
+            plain = {"same": "{}", "keeper": "[-{}-]", "this": "{{+{}+}}"}
+            told = marks if console.is_terminal else plain
+            said = "struck out … bold" if console.is_terminal else "[-…-] … {+…+}"
+            console.print(
+                f"Beside its keeper ({said}: what only the keeper has, what only this text has):", markup=False
+            )
+            shown = escape if console.is_terminal else str
+            pieces = (told[whose].format(shown(passage)) for whose, passage in difference)
+            console.print("".join(pieces), soft_wrap=True, markup=console.is_terminal)
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, str]]:
@@ -277,8 +328,8 @@ def _flat(name: str, value: Any) -> list[tuple[str, str]]:
 
 def verified(workspace: str, results: Sequence[Mapping[str, Any]]) -> None:
     """What verifying found."""
-    console = _console()
-    table = _table("stage", "output", "parts>", "disk>", "")
+    console = new_console()
+    table = new_table("stage", "output", "parts>", "disk>", "")
     for result in results:
         state = "[red]damaged[/]" if result["problems"] else "[green]good[/]" if result["complete"] else "in work"
         size = readable_bytes(result["bytes"])
@@ -293,7 +344,7 @@ def verified(workspace: str, results: Sequence[Mapping[str, Any]]) -> None:
 
 def garbage(found: Garbage, *, dry_run: bool) -> None:
     """What was or would be removed."""
-    console = _console()
+    console = new_console()
     emptied = {f"{folder} (all but parts in use)": sum(files.values()) for folder, files in found.emptied.items()}
     for path, size in {**found.folders, **emptied, **found.files}.items():
         console.print(f"{'would remove' if dry_run else 'removed'} {escape(path)} ({readable_bytes(size)})")

@@ -1,16 +1,16 @@
 """The contract of a stage.
 
 A stage is a frozen configuration plus four steps: `start` (once, before), `units` (what there is to do), `run_unit`
-(one piece, in a worker process, a pure function of its inputs) and `finish` (once, after). A stage whose units need
-what all units before them made has further rounds of them (`further`). `stages/runner.py` does the rest: fingerprints,
-leases, receipts, reuse, retries, counts, the manifest.
+(one piece, in a worker process, a pure function of its inputs) and `finish` (once, after). Where pieces need what
+other pieces made, `rounds` says what is done after what. `stages/runner.py` does the rest: fingerprints, leases,
+receipts, reuse, retries, counts, the manifest.
 """
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -36,7 +36,12 @@ class SettingError(StageError):
 
 
 class GateError(StageError):
-    """Numbers outside what the configuration expects; the run stops before anything expensive (exit code 3)."""
+    """Numbers outside what the configuration expects; the run stops before anything expensive (exit code 3).
+
+    `output` is the folder name of the output they belong to, which is complete.
+    """
+
+    output: str | None = None
 
 
 def usable_cores() -> int:
@@ -52,6 +57,9 @@ class Resources:
 
     workers: int = setting("Worker processes for stages that work part by part; 0: one a core.", 0, ge=0, le=4096)
     training: TrainingResources = setting("Where and how models are trained.", default_factory=TrainingResources)
+    memory_megabytes: int = setting(
+        "Memory a worker plans with where the corpus is sorted or compared as a whole (deduplicate).", 512, ge=1
+    )
     retries: int = setting("How often a batch of parts is tried again after a fault that may pass.", 3, ge=0, le=100)
     lease_seconds: float = setting("How long a lease stands without renewal.", 60.0, ge=3.0, le=3600.0)
     verify_inputs: bool = setting(
@@ -125,8 +133,11 @@ class Stage(ABC, Generic[Config]):
     def follow(self, previous: Callable[[], Output | None]) -> None:
         """Called first, with a way to find the output of the run before, for what tells people how things changed.
 
-        Nothing that is in the content digest may depend on it.
+        Nothing that is in the content digest may depend on it, unless `parameters` names it.
         """
+
+    def meet(self, inputs: Inputs) -> None:
+        """Called when the inputs are known, before `parameters` is asked for what may depend on them."""
 
     def starts(self) -> bool:
         """Whether `start` does anything for this configuration."""
@@ -139,17 +150,20 @@ class Stage(ABC, Generic[Config]):
     def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
         """All pieces of work in the order of the manifest; a pure function of inputs and parameters."""
 
+    def rounds(
+        self, inputs: Inputs, started: Receipt, done: Callable[[str], bool]
+    ) -> Generator[list[Unit], list[Receipt], None]:
+        """The units in the order of the manifest, in rounds: each is given when all before it are done.
+
+        It yields units and is sent their receipts. `done(key)` says whether a unit need not be done again, so that
+        what only leads to it can be left out. Files of the kind `SCRATCH` are for later rounds: they are no parts of
+        the output, and removed when it is complete.
+        """
+        yield self.units(inputs, started)
+
     @abstractmethod
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         """Do one piece of work. Its counts must add up."""
-
-    def further(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> list[Unit]:
-        """Units that need what all units before them made; asked again after each round, until there are none.
-
-        Called in the runner's process with the receipts of all units so far, in order. Files written here are parts
-        like all others; it must give the same bytes when repeated. Only the units of one round may count documents.
-        """
-        return []
 
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
         """Write what describes the whole output, in the runner's process; must give the same bytes when repeated."""
@@ -181,11 +195,11 @@ def part_units(
     parameters
         What of the parameters a unit depends on; all of them by default.
     """
-    material = stage.parameters() if parameters is None else canonical(parameters)
     sides = []
     for name in extra:
         stage_name, _, kind = name.partition(":")
         sides.append((kind, {part.stem: part for part in inputs[stage_name].parts(kind)}))
+    whole = stage.parameters() if parameters is None else canonical(parameters)
     units = []
     for part in inputs["ingest"].parts("documents"):
         digests = {"documents": part.digest}
@@ -193,6 +207,6 @@ def part_units(
             if part.stem not in by_stem:
                 raise StageError(f"{stage.name}: there are no {kind} for the documents part {part.name}")
             digests[kind] = by_stem[part.stem].digest
-        key = stage.unit_key(parameters=material, name=part.stem, digests=digests, shared=canonical(shared))
+        key = stage.unit_key(parameters=whole, name=part.stem, digests=digests, shared=canonical(shared))
         units.append(Unit(part.stem, key, {"stem": part.stem}, part.bytes))
     return units

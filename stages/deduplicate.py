@@ -1,110 +1,286 @@
 """deduplicate: among the eligible documents, who is kept for whom. Every removal is verified on the text.
 
-Parts: `decisions/<stem>`, row for row with `documents/<stem>` (documents dropped before have the reason "filter"), and
-`about/duplicates`: what was compared.
+Parts: `decisions/<stem>` and `neighbours/<stem>`, row for row with `documents/<stem>` (documents dropped before have
+the reason "filter"), `bands/<stem>` and `ids/<stem>` (what candidates are found by), `growth/<generation>`, with
+`incremental` the kept documents as `index/…`, and `about/duplicates`, `about/generations`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
+from stages import duplicate_steps
 from stages.base import Context, Inputs, Stage, Unit
 from stages.config import RunConfig
-from stages.selected import side_by_side
-from storage.fingerprint import canonical
-from storage.outputs import PartWriter, Receipt
-from storage.schemas import DECISIONS
+from stages.duplicate_steps import Place
+from storage.fingerprint import canonical, hash_of
+from storage.manifests import Part
+from storage.outputs import Output, PartWriter, Receipt
 
 EARLIER = "filter"
-REASONS = {"exact": "exact-duplicate", "near": "near-duplicate"}
+PIECE_BYTES = 64 << 20
+"""Sorted entries a unit goes through at least, so that small corpora are not cut into crumbs."""
+ENTRY_BYTES = 16
+SORTING_BYTES = 48
+"""A band's or an id's entry on disk, and in memory while it is sorted."""
+
+Generations = list[list[list[str]]]
+"""For every generation, oldest first, its parts: stem and digest of the documents."""
+Rounds = Generator[list[Unit], list[Receipt], None]
 
 
 class Deduplicate(Stage[DeduplicateConfig]):
-    """The definition stands in `data_quality/duplicates.py`."""
+    """The definition stands in `data_quality/duplicates.py`, the steps in `docs/duplicates.md`."""
 
     name = "deduplicate"
-    version = 1
+    version = 2
     needs = ("ingest", "quality", "sketch", "filter")
 
-    def __init__(self, config: DeduplicateConfig, sketch: SketchConfig) -> None:
+    def __init__(self, config: DeduplicateConfig, sketch: SketchConfig, memory: int) -> None:
         super().__init__(config)
         self.sketch = sketch
+        self.memory = memory
+        self.generations: Generations = []
+        self._find_previous: Callable[[], Output | None] = lambda: None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _in_worker, (self.config, self.sketch, self.memory, self.generations)
+
+    def follow(self, previous: Callable[[], Output | None]) -> None:
+        self._find_previous = previous
+
+    def meet(self, inputs: Inputs) -> None:
+        """Parts the run before knew keep their generations; all that are new are one more."""
+        current = {part.stem: part.digest for part in inputs["ingest"].parts("documents")}
+        previous = self._find_previous() if self.config.incremental else None
+        known: Generations = []
+        if previous is not None and previous.has("about/generations"):
+            known = [
+                [[stem, digest] for stem, digest in generation if current.get(stem) == digest]
+                for generation in previous.read_json("about/generations")
+            ]
+        old = {stem for generation in known for stem, _ in generation}
+        new = sorted([stem, digest] for stem, digest in current.items() if stem not in old)
+        self.generations = [generation for generation in (*known, new) if generation]
 
     def parameters(self) -> Any:
-        return {**canonical(self.config, self.name), "ngram": self.sketch.ngram}
+        return {
+            **canonical(self.config, self.name),
+            "ngram": self.sketch.ngram,
+            "generations": [hash_of(generation) for generation in self.generations[:-1]],
+        }
 
     def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
-        digests = {name: inputs[name].digest for name in self.needs}
-        weight = sum(part.bytes for part in inputs["sketch"].parts("signatures"))
-        return [Unit("all", self.unit_key(parameters=self.parameters(), inputs=digests), {}, weight)]
+        """What ends in the decisions; the steps that lead there are not known before."""
+        return [unit for number in range(len(self.generations)) for unit in self._deciding(number, inputs)]
+
+    def rounds(self, inputs: Inputs, started: Receipt, done: Callable[[str], bool]) -> Rounds:
+        """Generation after generation: copies, buckets, groups, shingles, decisions, and an index for the next."""
+        receipts = yield self._entries(inputs)
+        entries = {receipt.key: _kinds(receipt) for receipt in receipts}
+        places = self.places(inputs)
+        files = {place.stem: entries[self._entries_key(place.stem, inputs)] for place in places}
+        older: dict[str, list[Part]] = {"bands": [], "ids": []}
+        for number in range(len(self.generations)):
+            deciding = self._deciding(number, inputs)
+            if not all(done(unit.key) for unit in deciding):
+                deciding = yield from self._steps(number, inputs, files, older, deciding)
+            receipts = yield deciding
+            if self.config.incremental:
+                for receipt in (yield self._index(number, inputs, files, receipts)):
+                    for part in receipt.parts:
+                        older[part.stem.split("-")[1]].append(part)
+
+    # ---------------------------------------------------------------- the steps of one generation
+
+    def _entries_key(self, stem: str, inputs: Inputs) -> str:
+        digests = [
+            inputs["sketch"].part(f"signatures/{stem}").digest,
+            inputs["filter"].part(f"decisions/{stem}").digest,
+        ]
+        return self.unit_key(step="entries", name=stem, bands=[self.config.bands, self.config.rows], digests=digests)
+
+    def _entries(self, inputs: Inputs) -> list[Unit]:
+        return [
+            Unit(
+                stem,
+                self._entries_key(stem, inputs),
+                {"step": "entries", "stem": stem},
+                inputs["sketch"].part(f"signatures/{stem}").bytes,
+            )
+            for generation in self.generations
+            for stem, _ in generation
+        ]
+
+    def _state(self, number: int, inputs: Inputs) -> str:
+        """A hash of all that the decisions of a generation depend on."""
+        parameters = {k: v for k, v in self.parameters().items() if k not in ("generations", "incremental")}
+        digests = [
+            [
+                [
+                    stem,
+                    digest,
+                    inputs["sketch"].part(f"signatures/{stem}").digest,
+                    inputs["quality"].part(f"features/{stem}").digest,
+                    inputs["filter"].part(f"decisions/{stem}").digest,
+                ]
+                for stem, digest in generation
+            ]
+            for generation in self.generations[: number + 1]
+        ]
+        return hash_of({"parameters": parameters, "parts": digests})
+
+    def _deciding(self, number: int, inputs: Inputs) -> list[Unit]:
+        state = self._state(number, inputs)
+        units = []
+        for stem, _ in self.generations[number]:
+            key = self.unit_key(step="decisions", state=state, name=stem)
+            weight = inputs["sketch"].part(f"signatures/{stem}").bytes
+            units.append(Unit(stem, key, {"step": "decisions", "stem": stem}, weight))
+        key = self.unit_key(step="growth", state=state)
+        return [*units, Unit(f"growth-{number}", key, {"step": "growth", "generation": number})]
+
+    def _steps(
+        self,
+        number: int,
+        inputs: Inputs,
+        files: dict[str, dict[str, list[Part]]],
+        older: dict[str, list[Part]],
+        deciding: list[Unit],
+    ) -> Generator[list[Unit], list[Receipt], list[Unit]]:
+        places = self.places(inputs)
+        new = [place for place in places if place.generation == number]
+        state = self._state(number, inputs)
+
+        def step(name: str, items: Sequence[tuple[str, dict[str, Any]]], **shared: Any) -> list[Unit]:
+            """Units of one step; what they share is the same for all of them, and follows from the state."""
+            division = [len(items), self.memory]
+            return [
+                Unit(
+                    f"{name}-{item}",
+                    self.unit_key(step=name, state=state, name=item, division=division),
+                    {"step": name, "name": item, "generation": number, **shared, **payload},
+                    weight // max(1, len(items)),
+                )
+                for item, payload in items
+            ]
+
+        weight = sum(inputs["sketch"].part(f"signatures/{place.stem}").bytes for place in new)
+        rows = sum(place.rows for place in new)
+        of_new = [(place, files[place.stem]) for place in new]
+        pieces = [(f"{i:05d}", {"ranges": r}) for i, r in enumerate(_divide(1, rows, self.memory))]
+        copies = yield step("copies", pieces, parts=of_new, index=older["ids"])
+        repeated = _parts(copies, "repeated")
+        known = _parts(copies, "known")
+
+        pieces = [(f"{i:05d}", {"ranges": r}) for i, r in enumerate(_divide(self.config.bands, rows, self.memory))]
+        buckets = yield step("buckets", pieces, parts=of_new, index=older["bands"], repeated=repeated)
+
+        together = _parts(buckets, "buckets")
+        (grouped,) = yield step(
+            "groups", [("all", {})], buckets=[*_parts(copies, "copies"), *together], places=places, repeated=repeated
+        )
+        (groups,) = _parts([grouped], "groups")
+
+        touched = [place for place in places if place.generation == number or place.stem in grouped.notes["older"]]
+        read = step(
+            "members",
+            [(place.stem, {"place": place}) for place in touched],
+            groups=groups, repeated=repeated, known=known,
+        )  # fmt: skip
+        sort = step("regroup", [(f"{i:05d}", {"buckets": part}) for i, part in enumerate(together)], groups=groups)
+        receipts = yield [*read, *sort]
+        members, inside = _parts(receipts, "members"), _parts(receipts, "regrouped")
+
+        named = [(f"{i:06d}", {"group": i}) for i in range(grouped.notes["count"])]
+        decided = yield step("decide", named, members=members, buckets=inside)
+
+        counted: dict[str, Any] = {}
+        for receipt in (*buckets, *decided):
+            duplicate_steps.add(counted, receipt.notes["counted"])
+        tables = {"decided": _parts(decided, "decided"), "known": known}
+        by_stem = {place.stem: place for place in new}
+        return [
+            Unit(
+                unit.name,
+                unit.key,
+                {**unit.payload, **tables, "place": by_stem[unit.name]}
+                if unit.payload["step"] == "decisions"
+                else {**unit.payload, "growth": _parts(decided, "growth"), "known": known, "counted": counted},
+                unit.weight,
+            )
+            for unit in deciding
+        ]
+
+    def _index(
+        self, number: int, inputs: Inputs, files: dict[str, dict[str, list[Part]]], receipts: list[Receipt]
+    ) -> list[Unit]:
+        places = [place for place in self.places(inputs) if place.generation == number]
+        rows = sum(place.rows for place in places)
+        said: dict[str, dict[str, list[Part]]] = {}
+        for receipt in receipts:
+            for part in receipt.parts:
+                said.setdefault(part.stem, {}).setdefault(part.kind, []).append(part)
+        parts = [(place, {**files[place.stem], **said[place.stem]}) for place in places]
+        units = []
+        for kind, bands in (("bands", self.config.bands), ("ids", 1)):
+            for piece, ranges in enumerate(_divide(bands, rows, PIECE_BYTES)):
+                name = f"{number}-{kind}-{piece:05d}"
+                key = self.unit_key(step="index", state=self._state(number, inputs), name=name)
+                payload = {"step": f"index_{kind}", "name": name, "ranges": ranges, "parts": parts}
+                units.append(Unit(f"index-{name}", key, payload))
+        return units
+
+    def places(self, inputs: Inputs) -> list[Place]:
+        """Where the rows of every part stand in the numbering of all documents, oldest generation first."""
+        found: list[Place] = []
+        start = 0
+        for number, generation in enumerate(self.generations):
+            for stem, _ in generation:
+                rows = inputs["ingest"].part(f"documents/{stem}").rows
+                found.append(Place(stem, number, start, rows))
+                start += rows
+        return found
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-        import numpy as np
-        import numpy.typing as npt
-        import polars as pl
-        import pyarrow as pa
+        step = getattr(duplicate_steps, unit.payload["step"])
+        step(self, unit.payload, inputs, writer, context)
 
-        from data_quality.duplicates import deduplicate
-        from data_quality.rules import count_reasons
+    def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
+        from data_quality.duplicates import summary
 
-        parts = inputs["ingest"].parts("documents")
-        frames = []
-        for number, part in enumerate(parts):
-            frame = side_by_side(
-                inputs,
-                ("ingest", f"documents/{part.stem}", ["id", "source", "uri", "record", "date"]),
-                ("sketch", f"signatures/{part.stem}", ["signature", "shingles"]),
-                ("quality", f"features/{part.stem}", ["bytes"]),
-                ("filter", f"decisions/{part.stem}", ["dropped_by"]),
-            )
-            frame = frame.with_columns(part=pl.lit(number, pl.Int32), row=pl.int_range(pl.len(), dtype=pl.Int64))
-            frames.append(frame.filter(pl.col("dropped_by").is_null()).drop("dropped_by"))
-        documents = pl.concat(frames) if frames else pl.DataFrame()
-
-        def read_texts(part: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
-            context.check()
-            texts = inputs["ingest"].read(parts[part], ["text"]).column("text")
-            return texts.take(pa.array(rows)).combine_chunks()
-
-        decided, statistics = deduplicate(documents, read_texts, self.config, self.sketch)
-        decided = decided.with_columns(documents["part"], documents["row"])
-        by_part = decided.partition_by("part", as_dict=True)
-        for number, part in enumerate(parts):
-            table = _decisions(inputs["ingest"].read(part, ["id"]).column("id"), by_part.get((number,)))
-            writer.parquet(f"decisions/{part.stem}", table, DECISIONS)
-            dropped = count_reasons(table)
-            writer.count(read=part.rows, kept=part.rows - sum(dropped.values()), dropped=dropped)
-        writer.json("about/duplicates", statistics)
+        total: dict[str, Any] = {"documents": 0, "without_words": 0}
+        for receipt in receipts:
+            duplicate_steps.add(total, receipt.notes.get("statistics", {}))
+        writer.json("about/duplicates", {**summary(total, self.config), "generations": len(self.generations)})
+        writer.json("about/generations", self.generations)
 
 
-def _decisions(ids: Any, decided: Any) -> Any:
-    """The decisions of one part: what `deduplicate` said of eligible rows, "filter" for all others."""
-    import polars as pl
+def _divide(bands: int, rows: int, memory: int) -> list[Any]:
+    """All hashes of so many bands of `rows` entries in pieces: none larger in memory than `memory`, none tiny."""
+    from data_quality.bands import divide
 
-    rows = pl.DataFrame({"row": pl.int_range(len(ids), eager=True, dtype=pl.Int64)})
-    if decided is None:
-        decided = pl.DataFrame(
-            schema={
-                "row": pl.Int64, "dropped": pl.Boolean, "method": pl.String, "keeper": pl.Binary,
-                "similarity": pl.Float64,
-            }
-        )  # fmt: skip
-    joined = rows.join(decided.drop("id", "part", strict=False), on="row", how="left", maintain_order="left")
-    reason = pl.col("method").replace_strict(REASONS, default=None, return_dtype=pl.String)
-    hit = pl.when(pl.col("dropped").is_null()).then(pl.lit(EARLIER)).otherwise(reason)
-    table = joined.select(
-        dropped_by=pl.when(pl.col("dropped").fill_null(True)).then(hit),
-        hits=pl.concat_list(hit).list.drop_nulls(),
-        keeper=pl.col("keeper"),
-        similarity=pl.col("similarity"),
-        method=pl.col("method"),
-        split=pl.lit(None, pl.String),
-        repeats=pl.lit(None, pl.Int32),
-    ).to_arrow()
-    return table.add_column(0, DECISIONS.field("id"), ids)
+    ranges = -(-rows * SORTING_BYTES // memory)
+    return divide(bands, bands * ranges if ranges > 1 else -(-bands * rows * ENTRY_BYTES // PIECE_BYTES))
+
+
+def _kinds(receipt: Receipt) -> dict[str, list[Part]]:
+    return {part.kind: [part] for part in receipt.parts}
+
+
+def _parts(receipts: Sequence[Receipt], kind: str) -> list[Part]:
+    """The scratch files of one kind: their stems are "<kind>-<name>"."""
+    return [part for receipt in receipts for part in receipt.parts if part.stem.startswith(f"{kind}-")]
+
+
+def _in_worker(config: DeduplicateConfig, sketch: SketchConfig, memory: int, generations: Generations) -> Deduplicate:
+    stage = Deduplicate(config, sketch, memory)
+    stage.generations = generations
+    return stage
 
 
 def make(config: RunConfig) -> Deduplicate:
     """The stage of a run."""
-    return Deduplicate(config.deduplicate, config.sketch)
+    return Deduplicate(config.deduplicate, config.sketch, config.how.memory_megabytes << 20)

@@ -5,11 +5,14 @@ Answers are plain dictionaries, found through the id index, the ledger and the m
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_quality.presets import Rule
 from stages.base import StageError
+from stages.difference import word_difference
 from stages.graph import ORDER
 from stages.selected import CUTTERS
 from storage.filesystem import Store
@@ -23,12 +26,14 @@ EXCERPT = 600
 def outputs_of(store: Store, record: Mapping[str, Any]) -> dict[str, Output]:
     """The complete outputs a run record names, by stage, in the order of the graph, that belong together.
 
-    After a run that ended early (`--until`, a gate, a failure) the record still names later outputs of the attempt
-    before. Those were made from other inputs than the ones named now, and are left out.
+    Of a stage that a gate stopped, it is the output that was stopped. After a run that ended early (`--until`, a gate,
+    a failure) the record still names later outputs of the attempt before. Those were made from other inputs than the
+    ones named now, and are left out.
     """
     found: dict[str, Output] = {}
     for stage in ORDER:
-        name = record.get("stages", {}).get(stage, {}).get("output")
+        entry = record.get("stages", {}).get(stage, {})
+        name = entry.get("stopped" if entry.get("status") == "stopped" else "output")
         if not name:
             continue
         try:
@@ -260,6 +265,9 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
     if "quality" in outputs:
         features = _row(outputs["quality"], f"features/{stem}", row)
         evidence["features"] = {name: value for name, value in features.items() if name != "id"}
+        if outputs["quality"].has(f"judgements/{stem}"):
+            judged = _row(outputs["quality"], f"judgements/{stem}", row)
+            evidence["judgements"] = {name: value for name, value in judged.items() if name != "id"}
     if "sketch" in outputs:
         evidence["shingles"] = _row(outputs["sketch"], f"signatures/{stem}", row)["shingles"]
     if "decontaminate" in outputs:
@@ -283,11 +291,19 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
         answer.update(status="kept", stage=stage)
     evidence["decisions"] = decisions
     if "filter" in decisions:
-        evidence["rules"] = _rules(outputs["filter"], decisions["filter"].get("hits", []), evidence.get("features", {}))
+        known = {**document, **evidence.get("features", {}), **evidence.get("judgements", {})}
+        evidence["rules"] = _rules(outputs["filter"], decisions["filter"].get("hits", []), known)
+    if "deduplicate" in decisions and outputs["deduplicate"].has(f"neighbours/{stem}"):
+        neighbours = _row(outputs["deduplicate"], f"neighbours/{stem}", row)
+        shown = ("cluster_size", "containment", "container", "capped")
+        evidence["neighbours"] = {k: v.hex() if isinstance(v := neighbours[k], bytes) else v for k in shown}
     keeper = decisions.get("deduplicate", {}).get("keeper")
     if keeper:
         places = find_id(outputs["ingest"], bytes.fromhex(keeper))
-        evidence["keeper"] = [_place(outputs["ingest"], place, at) for place, at in places]
+        evidence["keeper"] = [place(outputs["ingest"], found, at) for found, at in places]
+        if places and keeper != answer["id"]:
+            kept_text = _row(outputs["ingest"], f"documents/{places[0][0]}", places[0][1])["text"]
+            evidence["difference"] = [list(passage) for passage in word_difference(kept_text, text)]
     if answer["status"] == "kept" and "tokenize" in outputs:
         evidence["tokens"] = _tokens(outputs["tokenize"], stem, identity)
         if "pretrain" in outputs:
@@ -309,7 +325,8 @@ def _row(output: Output, name: str, row: int) -> dict[str, Any]:
     return dict(output.read(name).slice(row, 1).to_pylist()[0])
 
 
-def _place(ingest: Output, stem: str, row: int) -> dict[str, Any]:
+def place(ingest: Output, stem: str, row: int) -> dict[str, Any]:
+    """Where a document comes from, and its beginning."""
     found = _row(ingest, f"documents/{stem}", row)
     return {
         "source": found["source"],
@@ -319,19 +336,43 @@ def _place(ingest: Output, stem: str, row: int) -> dict[str, Any]:
     }
 
 
-def _rules(output: Output, hits: list[str], features: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rules that hit: what was measured and what is allowed."""
-    return [
-        {
-            "rule": rule["name"],
-            "measured": features.get(rule["feature"]),
-            "drops_if": f"{rule['feature']} {rule['comparison']} {rule['threshold']}",
-            "reason": rule["reason"],
-            "source": rule["source"],
-        }
-        for rule in output.read_json("rules/table")
-        if rule["name"] in hits
-    ]
+def _rules(output: Output, hits: list[str], known: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rules that hit: what was measured, what drops, why and whose idea it is."""
+    from data_quality.rules import columns_of
+
+    found = []
+    for rule in rules_of(output):
+        if rule.name in hits:
+            measured = {name: looked_up(known, name) for name in columns_of([rule])}
+            found.append(
+                {
+                    "rule": rule.name,
+                    "measured": measured[rule.feature] if [*measured] == [rule.feature] else measured,
+                    "drops_if": rule.condition,
+                    "reason": rule.reason,
+                    "source": rule.source,
+                }
+            )
+    return found
+
+
+def rules_of(output: Output) -> list[Rule]:
+    """The rules in force of a filter's output."""
+    found = []
+    for row in output.read_json("about/rules"):
+        row["threshold"] = tuple(row["threshold"]) if isinstance(row["threshold"], list) else row["threshold"]
+        found.append(Rule(**{name: row[name] for name in Rule.__dataclass_fields__}))
+    return found
+
+
+def looked_up(known: Mapping[str, Any], name: str) -> Any:
+    """What a rule sees of a document under a name: a feature, a column, or a field of `meta`."""
+    if not name.startswith("meta."):
+        return known.get(name)
+    value = json.loads(known["meta"]) if known.get("meta") else None
+    for step in name.split(".")[1:]:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
 
 
 def _tokens(output: Output, stem: str, identity: bytes) -> list[dict[str, Any]]:
@@ -354,44 +395,3 @@ def read_shard(output: Output, part: Any) -> Any:
     from storage.arrow_files import read_ipc
 
     return read_ipc(output.local_file(part)) if part.path.endswith(".arrow") else output.read(part)
-
-
-# ------------------------------------------------------------------------------------------------ samples
-
-
-def samples(outputs: Mapping[str, Output], number: int) -> dict[str, list[dict[str, Any]]]:
-    """A few real documents for "kept" and for every reason a document was dropped by, chosen by smallest id.
-
-    Reads the decisions of all parts and the text of the chosen rows only.
-    """
-    import polars as pl
-
-    stages = [stage for stage in DECISIONS if stage in outputs]
-    if not stages or not number:
-        return {}
-    frames = []
-    for part in outputs["ingest"].parts("documents"):
-        columns: dict[str, Any] = {}
-        for stage in stages:
-            table = outputs[stage].read(f"decisions/{part.stem}", ["id", "dropped_by"])
-            columns["id"] = pl.from_arrow(table.column("id"))
-            columns[stage] = pl.from_arrow(table.column("dropped_by"))
-        frame = pl.DataFrame(columns).with_columns(part=pl.lit(part.stem), row=pl.int_range(pl.len()))
-        frame = frame.with_columns(reason=pl.coalesce(*stages, pl.lit("kept")))
-        frames.append(frame.sort("id").group_by("reason", maintain_order=True).head(number))
-    if not frames:
-        return {}
-    chosen = pl.concat(frames).sort("id").group_by("reason", maintain_order=True).head(number)
-    found: dict[str, list[dict[str, Any]]] = {}
-    for (stem,), rows in chosen.sort("part", "row").group_by("part", maintain_order=True):
-        table = outputs["ingest"].read(f"documents/{stem}").take(rows["row"].to_numpy())
-        for document, reason in zip(table.to_pylist(), rows["reason"], strict=True):
-            entry = {
-                "id": document["id"].hex(),
-                "source": document["source"],
-                "uri": document["uri"],
-                "record": document["record"],
-                "excerpt": document["text"][:EXCERPT],
-            }
-            found.setdefault(reason, []).append(entry)
-    return {reason: sorted(found[reason], key=lambda e: str(e["id"])) for reason in sorted(found)}

@@ -104,9 +104,14 @@ class Progress:
         self._lock = threading.RLock()
 
     def started(self, stage: str, units: int, finished: int, weight: int, weight_finished: int) -> None:
-        """A stage begins with some of its parts done already."""
+        """A stage begins, or goes on to a further round, with some of its parts done already."""
         with self._lock:
             now = time.monotonic()
+            if (progress := self.stages.get(stage)) is not None and progress.state == "running":
+                progress.units, progress.finished = units, finished
+                progress.weight, progress.weight_finished = weight, weight_finished
+                self.changed(progress, "advanced")
+                return
             progress = StageProgress(stage, "running", units, finished, weight, weight_finished, began=now)
             progress.mark(now)
             self.stages[stage] = progress

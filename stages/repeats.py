@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ from data_quality.repeats_config import RepeatsConfig
 from stages.base import Context, Inputs, Stage, StageError, Unit, part_units
 from stages.config import RunConfig
 from storage.filesystem import Store
+from storage.fingerprint import canonical
 from storage.manifests import Part
 from storage.outputs import PartWriter, Receipt
 from storage.schemas import CUTS
+
+FRAGMENTS_ROUND, CANDIDATES_ROUND, PLACES_ROUND, REPEATED_ROUND, CUTS_ROUND = range(1, 6)
 
 MERGED_ROWS = 1 << 25
 """Hashes of all parts that are held in memory together (about 100 bytes each)."""
@@ -30,7 +33,8 @@ SHOWN_CHARACTERS = 200
 
 
 class Repeats(Stage[RepeatsConfig]):
-    """Three rounds over the parts: hashes of all passages, texts of those that may be repeated, cuts."""
+    """Three rounds over the parts: hashes of all passages, texts of those that may be repeated, cuts; between them, one
+    unit goes through what all parts made."""
 
     name = "repeats"
     version = 1
@@ -45,79 +49,95 @@ class Repeats(Stage[RepeatsConfig]):
             "seed": config.seed,
         }
         units = part_units(self, inputs, extra=("deduplicate:decisions",), parameters=hashed)
-        return [replace(unit, payload={**unit.payload, "round": 1}) for unit in units]
+        return [replace(unit, payload={**unit.payload, "round": FRAGMENTS_ROUND}) for unit in units]
 
-    def further(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> list[Unit]:
-        first = self.units(inputs, Receipt("", (), {}, {}, 0.0))
-        made = {part.name: part for receipt in receipts for part in receipt.parts}
-        sources = {receipt.notes["stem"]: receipt.notes["source"] for receipt in receipts if "source" in receipt.notes}
+    def rounds(
+        self, inputs: Inputs, started: Receipt, done: Callable[[str], bool]
+    ) -> Generator[list[Unit], list[Receipt], None]:
+        """Hashes of every part, what they have in common, texts of that in every part, what is repeated, cuts."""
+        first = self.units(inputs, started)
+        receipts = yield first
         wanted = self.config.counted_sources
-        counted = [not wanted or sources[unit.name] in wanted for unit in first]
-        if len(receipts) == len(first):
-            fragments = [made[f"fragments/{unit.name}"] for unit in first]
-            candidates = self._candidates(fragments, counted, writer)
-            return [self._unit(unit, 2, {"candidates": part}) for unit, part in zip(first, candidates, strict=True)]
-        if len(receipts) == 2 * len(first):
-            places = [made[f"places/{unit.name}"] for unit in first]
-            texts = [made[f"texts/{unit.name}"] for unit in first]
-            repeated = self._repeated(places, texts, counted, writer)
-            return [
-                self._unit(unit, 3, {"repeated": part, "texts": used})
-                for unit, (part, used) in zip(first, repeated, strict=True)
-            ]
-        return []
+        counted = [not wanted or receipt.notes["source"] in wanted for receipt in receipts]
+        stems = [unit.name for unit in first]
+        [merged] = yield [self._merging(CANDIDATES_ROUND, stems, counted, {"fragments": _made(receipts, "fragments")})]
+        candidates = _made([merged], "candidates")
+        receipts = yield [
+            self._unit(unit, PLACES_ROUND, {"candidates": [part]}) for unit, part in zip(first, candidates, strict=True)
+        ]
+        texts = _made(receipts, "texts")
+        [merged] = yield [self._merging(REPEATED_ROUND, stems, counted, {"places": _made(receipts, "places")})]
+        yield [
+            self._unit(unit, CUTS_ROUND, {"repeated": [part], "texts": [texts[number] for number in used]})
+            for unit, part, used in zip(first, _made([merged], "repeated"), merged.notes["used"], strict=True)
+        ]
 
-    def _unit(self, first: Unit, number: int, reads: dict[str, Part | list[Part]]) -> Unit:
+    def _unit(self, first: Unit, number: int, reads: dict[str, list[Part]]) -> Unit:
         """A unit of a later round: its key holds the content of what it reads, its payload where that lies."""
-        lists = {name: part if isinstance(part, list) else [part] for name, part in reads.items()}
-        digests = {name: [part.digest for part in parts] for name, parts in lists.items()}
-        paths = {name: [part.path for part in parts] for name, parts in lists.items()}
-        keep = self.config.substring_keep if number == 3 else None
+        digests = {name: [part.digest for part in parts] for name, parts in reads.items()}
+        paths = {name: [part.path for part in parts] for name, parts in reads.items()}
+        keep = self.config.substring_keep if number == CUTS_ROUND else None
         key = self.unit_key(first=first.key, round=number, digests=digests, keep=keep)
         return replace(first, key=key, payload={"stem": first.name, "round": number, **paths})
 
-    def _candidates(self, fragments: list[Part], counted: list[bool], writer: PartWriter) -> list[Part]:
+    def _merging(self, number: int, stems: list[str], counted: list[bool], reads: dict[str, list[Part]]) -> Unit:
+        """The one unit of a round that goes through what all parts made."""
+        [(name, parts)] = reads.items()
+        # Which parts are counted stands in `counted`, however they were named.
+        config = canonical(replace(self.config, counted_sources=(), substring_keep="first"), self.name)
+        digests = [part.digest for part in parts]
+        key = self.unit_key(parameters=config, round=number, stems=stems, counted=counted, digests=digests)
+        paths, rows = [part.path for part in parts], sum(part.rows for part in parts)
+        payload = {"round": number, "stems": stems, "counted": counted, "rows": rows, name: paths}
+        return Unit(f"{name} of all parts", key, payload, sum(part.bytes for part in parts))
+
+    def _candidates(self, unit: Unit, writer: PartWriter) -> None:
         from data_quality.repeats import CANDIDATES
 
-        merged = _merge(writer.store, fragments, counted, self.config, CANDIDATES)
-        return [
-            writer.parquet(f"candidates/{part.stem}", table, CANDIDATES)
-            for part, table in zip(fragments, merged, strict=True)
-        ]
+        payload = unit.payload
+        merged = _merge(
+            writer.store, payload["fragments"], payload["counted"], payload["rows"], self.config, CANDIDATES
+        )
+        for stem, table in zip(payload["stems"], merged, strict=True):
+            writer.parquet(f"candidates/{stem}", table, CANDIDATES)
 
-    def _repeated(
-        self, places: list[Part], texts: list[Part], counted: list[bool], writer: PartWriter
-    ) -> list[tuple[Part, list[Part]]]:
-        """The repeated passages of every part, and the parts their texts stand in, by the column `part`."""
+    def _repeated(self, unit: Unit, writer: PartWriter) -> None:
+        """The repeated passages of every part; notes say which parts their texts stand in, by the column `part`."""
         import numpy as np
         import pyarrow as pa
 
         from data_quality.repeats import REPEATED
 
-        found = []
-        for part, table in zip(places, _merge(writer.store, places, counted, self.config, REPEATED), strict=True):
+        payload, uses = unit.payload, []
+        merged = _merge(writer.store, payload["places"], payload["counted"], payload["rows"], self.config, REPEATED)
+        for stem, table in zip(payload["stems"], merged, strict=True):
             used, local = np.unique(table.column("part").to_numpy(), return_inverse=True)
             table = table.set_column(REPEATED.get_field_index("part"), REPEATED.field("part"), pa.array(local))
-            written = writer.parquet(f"repeated/{part.stem}", table, REPEATED)
-            found.append((written, [texts[number] for number in used.tolist()]))
-        return found
+            writer.parquet(f"repeated/{stem}", table, REPEATED)
+            uses.append(used.tolist())
+        writer.notes["used"] = uses
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         import pyarrow.compute as pc
 
         from data_quality.repeats import FRAGMENTS, PLACES, TEXTS, count_fragments, find_places
 
-        stem, number = unit.payload["stem"], unit.payload["round"]
+        number = unit.payload["round"]
+        if number == CANDIDATES_ROUND:
+            return self._candidates(unit, writer)
+        if number == REPEATED_ROUND:
+            return self._repeated(unit, writer)
+        stem = unit.payload["stem"]
         kept = pc.indices_nonzero(
             pc.is_null(inputs["deduplicate"].read(f"decisions/{stem}", ["dropped_by"]).column("dropped_by"))
         )
         documents = inputs["ingest"].read(f"documents/{stem}", ["id", "text", "source"])
         ids, texts = documents.column("id").combine_chunks(), documents.column("text").take(kept).combine_chunks()
-        if number == 1:
+        if number == FRAGMENTS_ROUND:
             writer.parquet(f"fragments/{stem}", count_fragments(texts, self.config), FRAGMENTS)
             source = documents.column("source")
-            writer.notes |= {"stem": stem, "source": source[0].as_py() if len(source) else ""}
-        elif number == 2:
+            writer.notes["source"] = source[0].as_py() if len(source) else ""
+        elif number == PLACES_ROUND:
             [path] = unit.payload["candidates"]
             candidates = _read(writer.store, path).column("hash").to_numpy()
             places, found = find_places(texts, _beginnings(ids.take(kept)), candidates, self.config)
@@ -210,7 +230,14 @@ class Repeats(Stage[RepeatsConfig]):
         )
 
 
-def _merge(store: Store, parts: list[Part], counted: list[bool], config: RepeatsConfig, schema: Any) -> Iterator[Any]:
+def _made(receipts: Sequence[Receipt], kind: str) -> list[Part]:
+    """The parts of a kind, in the order of the receipts."""
+    return [part for receipt in receipts for part in receipt.parts if part.kind == kind]
+
+
+def _merge(
+    store: Store, paths: list[str], counted: list[bool], rows: int, config: RepeatsConfig, schema: Any
+) -> Iterator[Any]:
     """For every part a table of what is repeated in it, sorted by hash; what was merged waits in files."""
     import numpy as np
     import pyarrow as pa
@@ -220,19 +247,18 @@ def _merge(store: Store, parts: list[Part], counted: list[bool], config: Repeats
     record = np.dtype([(field.name, field.type.to_pandas_dtype()) for field in schema])
 
     def read(part: int, low: int, high: int) -> dict[str, Any]:
-        table = _read(store, parts[part].path, low, high)
+        table = _read(store, paths[part], low, high)
         return {name: table.column(name).to_numpy() for name in table.column_names}
 
     folder = Path(tempfile.mkdtemp(prefix="repeats-", dir=store.scratch()))
     try:
-        rows = sum(part.rows for part in parts)
-        for part, columns in merge(len(parts), read, counted, rows, config, MERGED_ROWS):
+        for part, columns in merge(len(paths), read, counted, rows, config, MERGED_ROWS):
             piece = np.empty(columns["hash"].size, record)
             for name in schema.names:
                 piece[name] = columns[name]
             with (folder / str(part)).open("ab") as stream:
                 stream.write(piece.tobytes())
-        for part in range(len(parts)):
+        for part in range(len(paths)):
             file = folder / str(part)
             piece = np.fromfile(file, record) if file.exists() else np.zeros(0, record)
             yield pa.table([pa.array(np.ascontiguousarray(piece[name])) for name in schema.names], schema=schema)

@@ -206,11 +206,10 @@ def feature(histogram: Histogram, name: str, rules: Sequence[Row]) -> Chart:
     notes: list[dict[str, Any]] = []
     said = []
     for rule in rules:
-        where = f"{name} {rule['comparison']} {_short(rule['threshold'])}"
-        said.append(f"{rule['name']} drops where {where} ({rule['hits']:,} hits)")
-        if not rule["hits"]:
+        said.append(f"{rule['name']} drops where {rule['condition']} ({rule['hits']:,} hits)")
+        if not rule["hits"] or not isinstance(rule["threshold"], int | float):
             continue  # a threshold far from all values would leave them no room
-        at = _at(histogram, float(rule["threshold"]))
+        at = _at(histogram, float(rule["threshold"]), rule["comparison"])
         below = rule["comparison"] in ("<", "<=")
         start, end = (min(low, at), at) if below else (at, max(high, at))
         low, high = min(low, at), max(high, at)
@@ -245,6 +244,47 @@ def feature(histogram: Histogram, name: str, rules: Sequence[Row]) -> Chart:
     )
 
 
+def overlaps(hits: Sequence[tuple[str, int]], pairs: Sequence[tuple[str, str, int]]) -> Chart:
+    """Of the documents that one rule (a row) would drop, the share that another (a column) would drop too."""
+    names = [name for name, _ in hits]
+    both = {(a, b): number for first, second, number in pairs for a, b in ((first, second), (second, first))}
+    both |= {(name, name): number for name, number in hits}
+    shares = [[both.get((a, b), 0) / number for b in names] for a, number in hits]
+    trace = {
+        "type": "heatmap",
+        "z": shares,
+        "x": list(range(len(names))),
+        "y": list(range(len(names))),
+        "customdata": [
+            [f"{both.get((a, b), 0):,} of {number:,} of {label(a)} are of {label(b)} too" for b in names]
+            for a, number in hits
+        ],
+        "hovertemplate": "%{customdata} (%{z:.1%})<extra></extra>",
+        "meta": {"role": "scale"},
+        "zmin": 0,
+        "zmax": 1,
+        "xgap": 1,
+        "ygap": 1,
+        "colorbar": {"tickformat": ".0%", "thickness": 12},
+    }
+    ranked = sorted((pair for pair in pairs if {*pair[:2]} <= {*names}), key=lambda pair: (-pair[2], pair[0], pair[1]))
+    says = "Of the documents that the rule of a row would drop, the share that the rule of a column would drop too."
+    if ranked:
+        says += f" Most have {ranked[0][0]} and {ranked[0][1]} in common: {ranked[0][2]:,}."
+    axis = {"tickmode": "array", "tickvals": list(range(len(names))), "automargin": True, "showgrid": False}
+    numbers = [str(number) for number in range(1, len(names) + 1)]  # names of columns have no room on a phone
+    ticks = [f"{label(name, 36)} {number}" for name, number in zip(names, numbers, strict=True)]
+    return _chart(
+        [trace],
+        says,
+        height=110 + 20 * len(names),
+        header=("rule", "rule", "documents of both"),
+        rows=ranked[:100],
+        xaxis={**axis, "ticktext": numbers, "tickangle": -90},
+        yaxis={**axis, "ticktext": ticks, "autorange": "reversed"},
+    )
+
+
 _DECADES = {"dtick": 1, "tickformat": "~s"}
 
 
@@ -255,9 +295,13 @@ def _place(histogram: Histogram, edge: float, number: int) -> float:
     return math.log10(edge) if edge > 0 else math.log10(max(1.0, histogram.edges[number + 1])) - 0.3
 
 
-def _at(histogram: Histogram, value: float) -> float:
+def _at(histogram: Histogram, value: float, comparison: str) -> float:
+    """Where a threshold stands on the axis: of whole numbers, between the last that is kept and the first dropped."""
+    whole = histogram.logarithmic or (bool(histogram.edges) and histogram.edges[0] % 1 == 0.5)
+    if whole and comparison in ("<=", ">"):
+        value += 1
     if not histogram.logarithmic:
-        return value
+        return value - 0.5 if whole else value
     return math.log10(value) if value > 0 else -0.3
 
 
@@ -439,6 +483,47 @@ def scores(rows: Sequence[tuple[str, float, float]]) -> Chart:
     ]
     says = "; ".join(f"{name}: accuracy {accuracy:.3f}, macro-F1 {f1:.3f}" for name, accuracy, f1 in rows)
     return _chart(traces, says + ".", height=290, barmode="group", yaxis={"range": [0, 1.08], "tickformat": ".0%"})
+
+
+def reliability(rows: Sequence[Row]) -> Chart:
+    """Share of positive documents in bins of the score; calibrated scores lie on the diagonal."""
+    bins = [f"{row['from']:.1f} to {row['to']:.1f}" for row in rows]
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [0, 1],
+            "y": [0, 1],
+            "name": "calibrated",
+            "meta": {"role": "second"},
+            "line": {"dash": "dot"},
+            "hoverinfo": "skip",
+        },
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "x": [row["mean_score"] for row in rows],
+            "y": [row["positive_share"] for row in rows],
+            "customdata": [row["documents"] for row in rows],
+            "name": "held-out documents",
+            "meta": {"role": "kept"},
+            "hovertemplate": "score %{x:.2f}: %{y:.1%} positive of %{customdata:,} documents<extra></extra>",
+        },
+    ]
+    total = sum(row["documents"] for row in rows)
+    off = max((abs(row["mean_score"] - row["positive_share"]) for row in rows), default=0.0)
+    return _chart(
+        traces,
+        f"Scores of {total:,} held-out documents; no bin is farther from the diagonal than {off:.2f}.",
+        header=("score", "documents", "mean score", "positive"),
+        rows=[
+            (name, row["documents"], f"{row['mean_score']:.3f}", f"{row['positive_share']:.1%}")
+            for name, row in zip(bins, rows, strict=True)
+        ],
+        height=290,
+        xaxis={"title": {"text": "mean score"}, "range": [0, 1]},
+        yaxis={"title": {"text": "share of positive documents"}, "range": [0, 1.05], "tickformat": ".0%"},
+    )
 
 
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Chart:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from stages.duplicate_steps import DUPLICATED
 from storage.outputs import Output
 
 Row = dict[str, Any]
@@ -87,7 +88,8 @@ def _places(
         assert isinstance(decided, pl.DataFrame)
         decided = decided.with_columns(stem=pl.lit(part.stem), row=pl.int_range(pl.len()))
         # Exact copies bear the id of their keeper; the keeper itself has none.
-        stays = decided.filter(pl.col("id").is_in(wanted) & pl.col("keeper").is_null() & pl.col("dropped_by").is_null())
+        dropped_by = pl.col("dropped_by").fill_null(DUPLICATED)  # in the mode drop-all the keeper goes too
+        stays = decided.filter(pl.col("id").is_in(wanted) & pl.col("keeper").is_null() & (dropped_by == DUPLICATED))
         for place in stays.to_dicts():
             keepers.setdefault(place["id"], place)
         frames.append(_least_similar(decided.filter(pl.col("keeper").is_in(wanted))))

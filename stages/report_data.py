@@ -11,16 +11,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
+from data_quality.columns import FEATURES, JUDGEMENTS, column, where_stored
+from data_quality.feature_table import FEATURE_TYPES
+from data_quality.tally import by, frame_of
 from stages import explain
 from stages.graph import ORDER
 from stages.report_clusters import largest_clusters, similarities
+from stages.samples import by_reason
 from stages.selected import CUTTERS
 from storage.outputs import Output
 
 Row = dict[str, Any]
 Check = Callable[[], None]
 
-FEATURES_SHOWN = 6
+FEATURES_SHOWN = 12
 QUARANTINED_SHOWN = 3
 OVERLAPS_SHOWN = 10
 DOCUMENTS_OF_AN_ITEM = 2
@@ -98,9 +104,16 @@ class ReportData:
     quarantined: list[Row]
     normalised: dict[str, int]
     cuts: list[Row]
+    judges: Row
+    """documents, classifiers (name: what was measured), lists, licences (class: documents)."""
     repeats: Row | None
     rules: list[Row]
-    """The rules in force, each with `first` (documents it is the reason of) and `hits` (all it would drop)."""
+    """The rules in force, each with `condition`, `first` (documents it is the reason of), `hits` (all it would drop)
+    and `alone` (those that no other rule would drop)."""
+    overlaps: list[tuple[str, str, int]]
+    """Pairs of rules and the documents that both would drop."""
+    groups: list[Row]
+    """What became of the documents of each source and language: source, language, reason, documents, bytes."""
     duplicates: Row
     contamination: Row
     samples: dict[str, list[Row]]
@@ -125,7 +138,7 @@ def gather(outputs: Mapping[str, Output], samples: int, *, check: Check = lambda
         Called often; raises if the work must stop.
     """
     ordered = {stage: outputs[stage] for stage in ORDER if stage in outputs}
-    rules = _rules(ordered["filter"], check)
+    rules = _rules(ordered["filter"])
     shown = _features_to_show(rules)
     return ReportData(
         lineage=[_facts(output) for output in ordered.values()],
@@ -137,10 +150,13 @@ def gather(outputs: Mapping[str, Output], samples: int, *, check: Check = lambda
         normalised=ordered["ingest"].read_json("about/normalised") if ordered["ingest"].has("about/normalised") else {},
         cuts=_cuts([ordered[name] for name in CUTTERS if name in ordered], check),
         repeats=_json(ordered, "repeats", "about/repeats"),
+        judges=judges_of(ordered["quality"], check),
         rules=rules,
+        overlaps=[(a, b, number) for a, b, number in ordered["filter"].read_json("about/tally")["pairs"]],
+        groups=frame_of(ordered["select"].read_json("about/tally")["groups"]).to_dicts(),
         duplicates=_duplicates(ordered, check),
         contamination=_contamination(ordered, check),
-        samples=explain.samples(ordered, samples),
+        samples=by_reason(ordered, samples),
         tokens=_json(ordered, "tokenize", "summary/tokens"),
         tokenizer=_json(ordered, "tokenizer", "tokenizer/report"),
         training=_training(ordered.get("pretrain"), "result/training"),
@@ -192,89 +208,153 @@ def _parts(outputs: Mapping[str, Output], check: Check) -> Iterator[str]:
         yield part.stem
 
 
-def _rules(output: Output, check: Check) -> list[Row]:
-    import polars as pl
-
-    hits: dict[str, int] = {}
-    for part in output.parts("decisions"):
-        check()
-        column = pl.Series(pl.from_arrow(output.read(part, ["hits"]).column("hits")))
-        for name, number in column.explode().drop_nulls().value_counts().iter_rows():
-            hits[name] = hits.get(name, 0) + number
-    first = output.counts["dropped"]
-    table: list[Row] = list(output.read_json("rules/table")) if output.has("rules/table") else []
-    known = {rule["name"] for rule in table}
+def _rules(output: Output) -> list[Row]:
+    tally, first = output.read_json("about/tally"), output.counts["dropped"]
     limit = output.manifest["parameters"].get("contamination_overlap")
-    others = [
-        {
-            "name": name,
-            "feature": "overlap" if name == "contamination" else "",
-            "comparison": ">=" if name == "contamination" else "",
-            "threshold": limit if name == "contamination" else "",
-            "reason": "shares text with an evaluation set" if name == "contamination" else "",
-            "source": "",
-        }
-        for name in sorted({*first, *hits} - known)
-    ]
+    contamination = {
+        "name": "contamination",
+        "feature": "overlap",
+        "comparison": ">=",
+        "threshold": limit,
+        "reason": "shares text with an evaluation set",
+        "source": "",
+        "expression": None,
+        "condition": f"overlap >= {limit}",
+    }
+    table: list[Row] = [*([contamination] if limit is not None else []), *output.read_json("about/rules")]
     return [
-        {**rule, "first": first.get(rule["name"], 0), "hits": hits.get(rule["name"], 0)} for rule in [*others, *table]
+        {
+            **rule,
+            "first": first.get(rule["name"], 0),
+            "hits": tally["hits"].get(rule["name"], 0),
+            "alone": tally["alone"].get(rule["name"], 0),
+        }
+        for rule in table
     ]
 
 
 def _features_to_show(rules: list[Row]) -> list[str]:
-    """Numeric features of the rules that hit most."""
+    """Numeric features of the rules that hit most; what rules see in `meta` or in expressions is none of them."""
     found: list[str] = []
     for rule in sorted(rules, key=lambda rule: -int(rule["hits"])):
-        numeric = isinstance(rule["threshold"], int | float) and rule["name"] != "contamination"
+        known = column(rule["feature"])
+        numeric = known is not None and known.type == "number" and known.kind in (FEATURES, JUDGEMENTS)
         if numeric and rule["hits"] and rule["feature"] not in found:
             found.append(rule["feature"])
     return found[:FEATURES_SHOWN]
 
 
-def _empty_histogram(feature: str) -> Histogram:
-    if feature.endswith(("_share", "_ratio", "_score")):
+def _empty_histogram(outputs: Mapping[str, Output], feature: str, check: Check) -> Histogram:
+    import polars as pl
+
+    if feature.endswith(("_share", "_ratio")) or feature in ("language_score", *_classifiers(outputs["quality"])):
         return Histogram.even(0.0, 1.0, 40)
-    if feature == "mean_word_length":
+    if feature.endswith("mean_word_length"):
         return Histogram.even(0.0, 20.0, 40)
-    if feature == "stop_words":
+    if feature.endswith("stop_words"):
         return Histogram.even(-0.5, 32.5, 33)
-    return Histogram.of_lengths()
+    if feature.endswith("_hits") or pa.types.is_integer(FEATURE_TYPES.get(feature, pa.null())):
+        return Histogram.of_lengths()
+    low, high = math.inf, -math.inf
+    for stem in _parts(outputs, check):
+        stored = _stored(outputs["quality"], stem, [feature])[feature]
+        values = pl.Series(pl.from_arrow(stored)).fill_nan(None).drop_nulls()
+        if len(values):
+            low, high = min(low, float(values.min())), max(high, float(values.max()))  # type: ignore[arg-type]
+    return Histogram.even(low, high, 40) if low < high else Histogram.even(min(low, 0.0), 1.0, 40)
+
+
+def _stored(quality: Output, stem: str, names: list[str]) -> dict[str, pa.ChunkedArray]:
+    """Columns of the quality stage for one part, wherever they lie."""
+    found: dict[str, pa.ChunkedArray] = {}
+    for kind, columns in where_stored(names).items():
+        table = quality.read(f"{kind}/{stem}", columns)
+        found |= {name: table.column(name) for name in columns}
+    return found
+
+
+def _classifiers(quality: Output) -> list[str]:
+    return [part.stem for part in quality.parts("models")]
+
+
+def judges_of(quality: Output, check: Check = lambda: None) -> Row:
+    """What was measured of each classifier, and how many documents each list, scorer and licence class has."""
+    import pyarrow.compute as pc
+
+    counted: dict[str, list[int]] = {}
+    licences: dict[str, int] = {}
+    documents = 0
+    for part in quality.parts("judgements"):
+        check()
+        table = quality.read(part)
+        documents += table.num_rows
+        for name in table.column_names:
+            if name.endswith("_hits"):
+                sums = counted.setdefault(name, [0, 0])
+                sums[0] += pc.sum(pc.greater(table.column(name), 0)).as_py() or 0
+                sums[1] += pc.sum(table.column(name)).as_py() or 0
+        if "licence_class" in table.column_names:
+            for row in pc.value_counts(table.column("licence_class")).to_pylist():
+                licences[row["values"]] = licences.get(row["values"], 0) + row["counts"]
+            licences["opted out"] = licences.get("opted out", 0) + (pc.sum(table.column("ai_opt_out")).as_py() or 0)
+    entries = {part.stem: part.rows for part in quality.parts("lists")}
+    return {
+        "documents": documents,
+        "classifiers": {
+            part.stem: dict(quality.read_json(f"model_reports/{part.stem}"))
+            if quality.has(f"model_reports/{part.stem}")
+            else {}
+            for part in quality.parts("models")
+        },
+        "lists": [
+            {
+                "name": name,
+                "entries": number,
+                "documents": counted[f"{name}_hits"][0],
+                "hits": counted[f"{name}_hits"][1],
+            }
+            for name, number in entries.items()
+        ],
+        "licences": dict(sorted(licences.items(), key=lambda item: (-item[1], item[0]))),
+    }
 
 
 def _scan(outputs: Mapping[str, Output], features: list[str], check: Check) -> Scan:
     import polars as pl
 
     lengths = Histogram.of_lengths()
-    histograms = {feature: _empty_histogram(feature) for feature in features}
-    groups: dict[str, list[Any]] = {"source": [], "language": []}
+    histograms = {feature: _empty_histogram(outputs, feature, check) for feature in features}
     for stem in _parts(outputs, check):
-        measured = outputs["quality"].read(f"features/{stem}", sorted({"bytes", "language", *features}))
-        source = outputs["ingest"].read(f"documents/{stem}", ["source"])
+        measured = _stored(outputs["quality"], stem, sorted({"bytes", *features}))
         decided = outputs["select"].read(f"decisions/{stem}", ["dropped_by"])
-        frame = pl.DataFrame({name: pl.from_arrow(measured.column(name)) for name in measured.column_names})
-        frame = frame.with_columns(
-            source=pl.Series(pl.from_arrow(source.column("source"))),
-            selected=pl.Series(pl.from_arrow(decided.column("dropped_by"))).is_null(),
-        )
+        frame = pl.DataFrame({name: pl.from_arrow(found) for name, found in measured.items()})
+        frame = frame.with_columns(selected=pl.Series(pl.from_arrow(decided.column("dropped_by"))).is_null())
         for series, rows in (("selected", pl.col("selected")), ("dropped", ~pl.col("selected"))):
             lengths.add(series, frame.filter(rows)["bytes"].to_numpy())
         for feature, histogram in histograms.items():
             histogram.add("documents", frame[feature].cast(pl.Float64).fill_nan(None).drop_nulls().to_numpy())
-        for column, found in groups.items():
-            found.append(
-                frame.group_by(column).agg(
-                    documents=pl.len().cast(pl.Int64),
-                    bytes=pl.col("bytes").sum().cast(pl.Int64),
-                    selected=pl.col("selected").sum().cast(pl.Int64),
-                    selected_bytes=pl.col("bytes").filter("selected").sum().cast(pl.Int64),
-                )
-            )
+    tally = outputs["select"].read_json("about/tally")
     return Scan(
-        sources=_sums(groups["source"], "source"),
-        languages=_sums(groups["language"], "language"),
+        sources=_groups(tally, "source"),
+        languages=_groups(tally, "language"),
         lengths=lengths.trimmed(),
         features={name: histogram.trimmed() for name, histogram in histograms.items()},
     )
+
+
+def _groups(tally: Row, what: str) -> list[Row]:
+    """What was read and selected by source or language, the largest first."""
+    documents, sizes = by(tally, what), by(tally, what, "bytes")
+    return [
+        {
+            what: name,
+            "documents": read,
+            "bytes": sizes[name][0],
+            "selected": selected,
+            "selected_bytes": sizes[name][1],
+        }
+        for name, (read, selected) in documents.items()
+    ]
 
 
 def _sums(frames: list[Any], key: str) -> list[Row]:

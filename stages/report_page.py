@@ -11,7 +11,7 @@ from typing import Any
 
 from stages import report_charts as charts
 from stages import report_models as models
-from stages.explain import EXCERPT
+from stages import report_quality as quality
 from stages.report_assets import SCRIPT, STYLE, content_policy, packed_plotly
 from stages.report_data import ReportData
 from stages.report_html import (
@@ -20,14 +20,15 @@ from stages.report_html import (
     differing,
     element,
     escape,
-    excerpt,
     figure,
     join,
+    marked,
     paragraph,
     share,
     size,
     table,
 )  # fmt: skip
+from stages.report_judges import judges
 from stages.report_models import Occasion
 
 Row = Mapping[str, Any]
@@ -49,9 +50,10 @@ def page(data: ReportData, occasion: Occasion) -> str:
     sections: tuple[tuple[str, Callable[[], Html]], ...] = (
         ("Funnel", lambda: funnel(data)),
         ("Sources", lambda: sources(data)),
-        ("Rules", lambda: rules(data)),
-        ("Lengths and languages", lambda: shapes(data)),
-        ("Features", lambda: features(data)),
+        ("Lengths and languages", lambda: quality.languages(data)),
+        ("Rules", lambda: quality.rules(data)),
+        ("Features", lambda: quality.features(data)),
+        ("Judges", lambda: judges(data)),
         ("Duplicates", lambda: duplicates(data)),
         ("Contamination", lambda: contamination(data)),
         ("Samples", lambda: samples(data)),
@@ -155,7 +157,7 @@ def sources(data: ReportData) -> Html:
         "source", "files", "on disk", "records", "quarantined", "documents", "text", "selected", "share",
         "text selected",
     )  # fmt: skip
-    pieces = [table("Sources", header, rows)]
+    pieces = [table("Sources", header, rows), quality.fates(data, "source")]
     if len(data.scan.sources) > 1:
         pieces.insert(0, figure(charts.shares_by_group(data.scan.sources, "source", "source"), "Documents by source"))
     gone = sum(row.get("tombstones", 0) for row in data.files)
@@ -190,72 +192,6 @@ def _wide(text: str) -> Html:
     return element("bdi", text)
 
 
-# ------------------------------------------------------------------------------------------------ rules, features
-
-
-def rules(data: ReportData) -> Html:
-    """Which rules hit: as the first reason, and in all."""
-    read = next((row["read"] for row in data.funnel if row["stage"] == "filter"), 0)
-    hitting = sorted((rule for rule in data.rules if rule["hits"] or rule["first"]), key=lambda rule: -rule["hits"])
-    silent = [rule["name"] for rule in data.rules if not (rule["hits"] or rule["first"])]
-    if not data.rules:
-        return paragraph("No rules are in force.")
-    rows = [
-        (
-            code(rule["name"]), rule["first"], rule["hits"], share(rule["hits"], read),
-            Html(f"{escape(rule['feature'])} {escape(rule['comparison'])} {escape(_threshold(rule['threshold']))}"),
-            rule["reason"],
-        )
-        for rule in hitting
-    ]  # fmt: skip
-    header = ("rule", "first reason", "all hits", "of all read", "drops where", "meaning")
-    note = (
-        "The first rule that drops a document, in the order of the table in force, is its reason; every rule that "
-        "would drop it is counted among the hits. A rule with many hits and few first reasons agrees with others."
-    )
-    pieces = [paragraph(note, class_="soft")]
-    pieces.append(table("Rules that hit", header, rows) or paragraph("No rule dropped anything."))
-    origins = sorted({rule["source"] for rule in hitting if rule["source"]})
-    if origins:
-        pieces.append(paragraph("From: ", "; ".join(origins), ".", class_="soft"))
-    if silent:
-        pieces.append(paragraph("In force without a hit: ", join((code(name) for name in silent), ", "), "."))
-    return join(pieces)
-
-
-def _threshold(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(str(one) for one in value[:12]) + (" …" if len(value) > 12 else "")
-    return f"{value:,g}" if isinstance(value, int | float) else str(value)
-
-
-def shapes(data: ReportData) -> Html:
-    """How long the documents are and in which languages."""
-    if not data.scan.sources:
-        return Html("")
-    pieces = [figure(charts.lengths(data.scan.lengths), "Length of documents")]
-    languages = [row for row in data.scan.languages if row["language"] is not None]
-    if languages:
-        pieces.append(
-            figure(charts.shares_by_group(data.scan.languages, "language", "language"), "Documents by language")
-        )
-    return join(pieces)
-
-
-def features(data: ReportData) -> Html:
-    """Values of the features that the busiest rules look at."""
-    shown = []
-    for name, histogram in data.scan.features.items():
-        looking = [
-            rule for rule in data.rules if rule["feature"] == name and isinstance(rule["threshold"], int | float)
-        ]
-        shown.append(figure(charts.feature(histogram, name, looking), name))
-    if not shown:
-        return Html("")
-    note = "All documents by the features of the rules that hit most. What the rules in force drop is shaded."
-    return join([paragraph(note, class_="soft"), element("div", *shown, class_="pair")])
-
-
 # ------------------------------------------------------------------------------------------------ duplicates
 
 
@@ -273,8 +209,12 @@ def duplicates(data: ReportData) -> Html:
     )
     rows = [(meaning, statistics[name]) for name, meaning in meanings if name in statistics]
     pieces: list[Any] = [table("Duplicates", ("", "number"), rows)]
+    if "recall" in statistics:
+        pieces.append(_recall(statistics))
     if parameters.get("mode") == "only-report":
         pieces.append(paragraph("The mode is only-report: duplicates are pointed out, none is dropped."))
+    if parameters.get("mode") == "drop-all":
+        pieces.append(paragraph("The mode is drop-all: what others are duplicates of is dropped too."))
     curve = charts.candidate_curve(parameters["bands"], parameters["rows"], parameters["threshold"])
     drawn = [figure(curve, "Which pairs become candidates")]
     if sum(data.duplicates["similarities"]):
@@ -285,6 +225,19 @@ def duplicates(data: ReportData) -> Html:
         pieces.append(element("h3", "The largest clusters"))
         pieces += [_cluster(cluster) for cluster in data.duplicates["clusters"]]
     return join(pieces)
+
+
+def _recall(statistics: Row) -> Html:
+    """What the bands and full buckets may have cost, in all and by similarity."""
+    said = f"Estimated from the curve of the bands, {statistics['recall']:.2%} of the near-duplicates were found."
+    if statistics["capped"]:
+        said += f" Should every document of a full bucket be one that was missed, {statistics['recall_at_least']:.2%}."
+    rows = [
+        (f"from {row['from']:.3f}", row["near"], f"{row['recall']:.4f}", f"{row['missed']:.1f}")
+        for row in statistics["recall_by_similarity"]
+    ]
+    header = ("similarity", "near-duplicates", "recall", "missed, estimated")
+    return join([paragraph(said), table("Recall by similarity", header, rows)] if rows else [paragraph(said)])
 
 
 def _cluster(cluster: Row) -> Html:
@@ -362,10 +315,28 @@ def samples(data: ReportData) -> Html:
         title = element("summary", element("strong", reason), " – ", element("span", note, class_="soft"))
         shown = []
         for entry in data.samples[reason]:
-            shown.append(paragraph(_place(entry), " ", code(entry["id"]), class_="place"))
-            shown.append(excerpt(entry["excerpt"], cut=len(entry["excerpt"]) == EXCERPT))
+            shown += _sample(entry)
         pieces.append(element("details", title, *shown, open="" if reason == "kept" else None))
     return join(pieces)
+
+
+def _sample(entry: Row) -> list[Html]:
+    """A document: where it stands, what was measured of it, its beginning and its marked passages."""
+    said = [_place(entry), " ", code(entry["id"])]
+    if entry["measured"] is not None:
+        values = (f"{name} = {_value(value)}" for name, value in entry["measured"]["values"].items())
+        said += [Html("<br>"), ", ".join(values), "; dropped where ", entry["measured"]["drops_if"]]
+    if entry["keeper"] is not None:
+        said += [Html("<br>"), "stays: ", _place(entry["keeper"]), f", similarity {entry['keeper']['similarity']:.3f}"]
+    shown = [paragraph(*said, class_="place")]
+    for passage in entry["passages"]:
+        cut = passage["start"] + len(passage["text"]) < entry["characters"]
+        shown.append(marked(passage["text"], passage["marks"], cut=cut, begun=passage["start"] > 0))
+    return shown
+
+
+def _value(value: Any) -> str:
+    return "nothing" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 __all__ = ["Occasion", "page"]

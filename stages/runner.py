@@ -21,7 +21,7 @@ from storage import leases, outputs
 from storage.filesystem import Store
 from storage.fingerprint import fingerprint
 from storage.manifests import MANIFEST, Counts, ManifestError
-from storage.outputs import Output, PartWriter, Receipt, names_of, numbered, output_folder, read_receipt
+from storage.outputs import SCRATCH, Output, PartWriter, Receipt, names_of, numbered, output_folder, read_receipt
 
 Done = Callable[[Unit, Receipt], None]
 Check = Callable[[], None]
@@ -71,6 +71,7 @@ class Standing:
 
 def stage_fingerprint(stage: Stage[Any], inputs: Inputs) -> str:
     """The fingerprint of a stage with these inputs."""
+    stage.meet(inputs)
     return fingerprint(stage.name, stage.version, stage.parameters(), {n: inputs[n].digest for n in stage.needs})
 
 
@@ -180,7 +181,9 @@ def run_stage(
 def _gated(stage: Stage[Any], result: StageResult) -> StageResult:
     reasons = stage.gate(result.output)
     if reasons:
-        raise GateError(f"{stage.name}: " + "; ".join(reasons))
+        error = GateError(f"{stage.name}: " + "\n".join(reasons))
+        error.output = result.output.name
+        raise error
     return result
 
 
@@ -218,44 +221,47 @@ def _work(
     stage.start(inputs, first)
     started = first.finish()
 
-    receipts: dict[str, Receipt] = {}
-
-    def done(unit: Unit, receipt: Receipt) -> None:
-        receipts[unit.key] = receipt
-        reporter.advanced(stage.name, 1, unit.weight, int(receipt.counts["read"]))
+    def found(key: str) -> Receipt | None:
+        receipt = usable(store, earlier[key], sizes) if key in earlier else None
+        # Scratch files of other outputs may be removed at any time.
+        passing = (part.path for part in receipt.parts if part.kind == SCRATCH) if receipt else ()
+        return receipt if all(path.startswith(f"{folder}/") for path in passing) else None
 
     attempt = secrets.token_hex(4)
     folders = {stage_name: inputs[stage_name].folder for stage_name in stage.needs}
-    units: list[Unit] = []
-    reused = 0
-    between: list[Receipt] = []
-    fresh = stage.units(inputs, started)
-    while True:
-        units += fresh
-        for unit in fresh:
-            if unit.key in earlier and (receipt := usable(store, earlier[unit.key], sizes)) is not None:
-                receipts[unit.key] = receipt
-        todo = [unit for unit in fresh if unit.key not in receipts]
-        reused += len(fresh) - len(todo)
-        weight, left = (sum(unit.weight for unit in some) for some in (units, todo))
-        reporter.started(stage.name, len(units), len(units) - len(todo), weight, weight - left)
+    ordered: list[Receipt] = []
+    reused = weight = 0
+    rounds = stage.rounds(inputs, started, lambda key: found(key) is not None)
+    units = next(rounds, None)
+    while units is not None:
+        receipts = {unit.key: receipt for unit in units if (receipt := found(unit.key)) is not None}
+        todo = [unit for unit in units if unit.key not in receipts]
+        reused += len(receipts)
+        weight += sum(unit.weight for unit in units)
+        left = sum(unit.weight for unit in todo)
+        reporter.started(stage.name, len(ordered) + len(units), len(ordered) + len(receipts), weight, weight - left)
+
+        def done(unit: Unit, receipt: Receipt, receipts: dict[str, Receipt] = receipts) -> None:
+            receipts[unit.key] = receipt
+            reporter.advanced(stage.name, 1, unit.weight, int(receipt.counts["read"]))
+
         orders = [Order(stage, unit, store.url, folder, folders, resources, attempt) for unit in todo]
         if orders:
             batches = split_batches(orders, resources.batches)
             run_batches(stage.name, batches, done, check, lambda values: reporter.measured(stage.name, values))
         check()
-        ordered = [receipts[unit.key] for unit in units]
-        writer = PartWriter(store, folder, f"round-{len(between) + 1}-{name}")
-        fresh = stage.further(inputs, ordered, writer)
-        if not fresh:
-            break
-        between.append(writer.finish())
+        these = [receipts[unit.key] for unit in units]
+        ordered += these
+        try:
+            units = rounds.send(these)
+        except StopIteration:
+            units = None
 
     last = PartWriter(store, folder, f"finish-{name}")
     stage.finish(inputs, ordered, last)
     finished = last.finish()
     counts = Counts()
-    for receipt in (started, *between, *ordered, finished):
+    for receipt in (started, *ordered, finished):
         counts.add(receipt.counts)
     seconds = time.monotonic() - began
     output = outputs.complete(
@@ -266,20 +272,21 @@ def _work(
         fingerprint=name,
         parameters=stage.parameters(),
         inputs={stage_name: inputs[stage_name] for stage_name in stage.needs},
-        parts=[part for receipt in (started, *between, *ordered, finished) for part in receipt.parts],
+        parts=[part for receipt in (started, *ordered, finished) for part in receipt.parts if part.kind != SCRATCH],
         counts=counts,
         numerics=stage.numerics(ordered),
         timings={
             "seconds": round(seconds, 3),
             "unit_seconds": round(sum(receipt.seconds for receipt in ordered), 3),
-            "units": len(units),
+            "units": len(ordered),
             "units_reused": reused,
             "workers": resources.worker_count(),
         },
         software=provenance.software(),
         git=provenance.git(),
     )
-    return StageResult(output, True, len(units), len(units) - reused, seconds)
+    store.remove_tree(f"{folder}/{SCRATCH}")
+    return StageResult(output, True, len(ordered), len(ordered) - reused, seconds)
 
 
 def split_batches(orders: Sequence[Order], most: int) -> list[list[Order]]:

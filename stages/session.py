@@ -129,7 +129,8 @@ class Session:
             status = "stopped" if isinstance(error, GateError) else "failed"
             if not isinstance(error, Exception):
                 status = "interrupted"
-            self._note(name, status=status)
+            # What a gate stopped can be looked at, but does not take the place of the last output that passed.
+            self._note(name, status=status, **({"stopped": error.output} if isinstance(error, GateError) else {}))
             raise
         self.outputs[name] = result.output
         self._note(

@@ -32,7 +32,7 @@ class Sketch(Stage[SketchConfig]):
 
         stem = unit.payload["stem"]
         documents = inputs["ingest"].read(f"documents/{stem}", ["id", "text"])
-        schema = signature_schema(self.config.permutations)
+        schema = signature_schema(self.config.permutations, self.config.scheme)
         signatures = sketch(documents.column("text").combine_chunks(), self.config)
         table = signatures.add_column(0, schema.field("id"), documents.column("id").combine_chunks())
         writer.parquet(f"signatures/{stem}", table, schema)

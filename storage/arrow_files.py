@@ -111,6 +111,31 @@ def read_parquet(store: Store, path: str, columns: Sequence[str] | None = None) 
         raise OSError(f"{store.url}/{path} cannot be read as Parquet: {error}") from error
 
 
+def read_rows(store: Store, path: str, columns: Sequence[str], rows: Sequence[int]) -> pa.Table:
+    """Some rows (ascending) of a Parquet file; row groups without any of them are not read.
+
+    OSError naming the file if it is damaged, IndexError if it has no such rows.
+    """
+    wanted = pa.array(rows, pa.int64())
+    tables = []
+    try:
+        with store.open(path) as stream:
+            file = pq.ParquetFile(stream)
+            start = taken = 0
+            for group in range(file.num_row_groups):
+                end = start + file.metadata.row_group(group).num_rows
+                upto = taken + pc.sum(pc.less(wanted.slice(taken), end)).as_py() if taken < len(wanted) else taken
+                if upto > taken:
+                    some = pc.subtract(wanted.slice(taken, upto - taken), start)
+                    tables.append(file.read_row_group(group, list(columns)).take(some))
+                start, taken = end, upto
+            if taken < len(wanted):
+                raise IndexError(f"{store.url}/{path} has {start} rows, the row {wanted[-1]} was asked for")
+            return pa.concat_tables(tables) if tables else file.schema_arrow.empty_table().select(list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise OSError(f"{store.url}/{path} cannot be read as Parquet: {error}") from error
+
+
 def read_ipc(file: Path) -> pa.Table:
     """A local Arrow IPC file mapped into memory; OSError naming the file if it is missing or damaged."""
     try:

@@ -44,8 +44,9 @@ def find(store: Store, *, temporary_age: float = 3600.0) -> Garbage:
     for name in runs.names(store):
         record = runs.load(store, name)
         for stage, entry in (record or {}).get("stages", {}).items():
-            if entry.get("output"):
-                kept.setdefault(output_folder(stage, str(entry["output"])), f"run {name}")
+            for folder in (entry.get("output"), entry.get("stopped")):
+                if folder:
+                    kept.setdefault(output_folder(stage, str(folder)), f"run {name}")
     everything = [
         output_folder(stage, name) for stage in store.folders(OUTPUTS) for name in store.folders(f"{OUTPUTS}/{stage}")
     ]

@@ -25,6 +25,8 @@ from storage.manifests import Counts, ManifestError, Part
 
 OUTPUTS = "outputs"
 RECEIPTS = "receipts"
+SCRATCH = "scratch"
+"""The kind of files that only carry from one round of units to the next."""
 
 
 def output_folder(stage: str, name: str) -> str:
@@ -105,11 +107,7 @@ class Output:
 
     def local_file(self, part: Part | str) -> Path:
         """The part as a file on this machine's disk; parts of remote stores are copied once into a local folder."""
-        found = self.part(part) if isinstance(part, str) else part
-        if self.store.is_local:
-            return self.store.local(found.path)
-        # Under its digest: the same path may hold other bytes once the workspace was cleared and filled again.
-        return self._fetch(found, found.digest.partition(":")[2])
+        return local_file(self.store, self.part(part) if isinstance(part, str) else part)
 
     def local_folder(self, parts: Sequence[Part]) -> Path:
         """A folder on this machine's disk that holds these parts under their file names, as a checkpoint is read.
@@ -125,14 +123,8 @@ class Output:
         if self.store.is_local:
             return self.store.local(str(folders.pop()))
         name = hash_of([part.digest for part in parts])
-        copies = [self._fetch(part, name) for part in parts]
+        copies = [_fetch(self.store, part, name) for part in parts]
         return copies[0].parent
-
-    def _fetch(self, part: Part, folder: str) -> Path:
-        target = self.store.scratch() / "cache" / folder / PurePosixPath(part.path).name
-        if not (target.exists() and target.stat().st_size == part.bytes):
-            self.store.fetch(part.path, target)
-        return target
 
     def problems(self, *, digests: bool = False) -> list[str]:
         """What is wrong with the files on disk: missing, of another size or, on request, of another digest."""
@@ -142,6 +134,21 @@ class Output:
                 if part.path not in found and self.store.digest(part.path) != part.digest:
                     found[part.path] = f"{part.path} has other content than its digest says"
         return list(found.values())
+
+
+def local_file(store: Store, part: Part) -> Path:
+    """A part as a file on this machine's disk, as `Output.local_file` finds it, of an output still in work too."""
+    if store.is_local:
+        return store.local(part.path)
+    # Under its digest: the same path may hold other bytes once the workspace was cleared and filled again.
+    return _fetch(store, part, part.digest.partition(":")[2])
+
+
+def _fetch(store: Store, part: Part, folder: str) -> Path:
+    target = store.scratch() / "cache" / folder / PurePosixPath(part.path).name
+    if not (target.exists() and target.stat().st_size == part.bytes):
+        store.fetch(part.path, target)
+    return target
 
 
 def _file_problems(store: Store, parts: Sequence[Part]) -> dict[str, str]:

@@ -103,12 +103,71 @@ DECISIONS = pa.schema(
 """One row a document of the part, same order. `dropped_by` is null for what is kept; `hits` are all reasons."""
 
 
-def signature_schema(permutations: int) -> pa.Schema:
+NEIGHBOURS = pa.schema(
+    [
+        ID_FIELD,
+        pa.field("cluster_size", pa.int64(), nullable=False),
+        pa.field("containment", pa.float64()),
+        pa.field("container", pa.binary(ID_BYTES)),
+        pa.field("capped", pa.bool_(), nullable=False),
+        pa.field("order", pa.int32(), nullable=False),
+    ]
+)
+"""One row a document of the part, same order: what `deduplicate` saw beside what it decided.
+
+`cluster_size` counts the documents of its generation that it stands for, itself included; 0 for what does not stay.
+`containment` is the largest share of its shingles found in one document it was compared with (`container`), null if
+nothing was. `capped`: kept ones of a full bucket were passed over. `order`: its place in the survivor order among the
+documents it is connected with through buckets.
+"""
+
+GROWTH = pa.schema([ID_FIELD, pa.field("added", pa.int64(), nullable=False)])
+"""How many documents a generation removed for kept ones of earlier generations, whose `cluster_size` stands."""
+
+BAND_ENTRIES = pa.schema([pa.field("hash", pa.uint64(), nullable=False), pa.field("row", pa.uint32(), nullable=False)])
+"""The bands of all eligible documents of a part that have words: as many rows a band, each sorted by hash."""
+
+ID_ENTRIES = pa.schema(
+    [
+        pa.field("high", pa.uint64(), nullable=False),
+        pa.field("low", pa.uint64(), nullable=False),
+        pa.field("row", pa.uint32(), nullable=False),
+    ]
+)
+"""The ids of all eligible documents of a part as two big-endian words, sorted."""
+
+BAND_INDEX = pa.schema(
+    [
+        pa.field("band", pa.uint16(), nullable=False),
+        pa.field("hash", pa.uint64(), nullable=False),
+        pa.field("number", pa.int64(), nullable=False),
+    ]
+)
+"""The kept documents of a generation by band and hash, at most bucket_limit + 1 of a bucket, in the survivor order."""
+
+ID_INDEX_OF_DECISIONS = pa.schema(
+    [
+        pa.field("high", pa.uint64(), nullable=False),
+        pa.field("low", pa.uint64(), nullable=False),
+        pa.field("keeper", pa.binary(ID_BYTES)),
+        pa.field("similarity", pa.float64()),
+        pa.field("containment", pa.float64()),
+        pa.field("container", pa.binary(ID_BYTES)),
+    ]
+)
+"""Every text of a generation once, sorted by id; `keeper` and `similarity` where it was removed as similar."""
+
+FATE = pa.schema([ID_INDEX_OF_DECISIONS.field(name) for name in ("keeper", "similarity", "containment", "container")])
+"""What a later copy of a text shares with it."""
+
+
+def signature_schema(permutations: int, scheme: str = "affine32") -> pa.Schema:
     """MinHash signatures: a null signature stands for a document without words."""
+    number = {"affine32": pa.uint32(), "affine64": pa.uint64()}[scheme]
     return pa.schema(
         [
             ID_FIELD,
-            pa.field("signature", pa.list_(pa.field("item", pa.uint32(), nullable=False), permutations)),
+            pa.field("signature", pa.list_(pa.field("item", number, nullable=False), permutations)),
             pa.field("shingles", pa.int32(), nullable=False),
         ]
     )

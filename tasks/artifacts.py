@@ -134,9 +134,12 @@ class PrefectProgress:
         self._complained = False
 
     def started(self, stage: str, units: int, finished: int, weight: int, weight_finished: int) -> None:
-        """A stage begins with some of its parts done already."""
+        """A stage begins, or goes on to a further round, with some of its parts done already."""
         self.inner.started(stage, units, finished, weight, weight_finished)
         self._numbers.started(stage, units, finished, weight, weight_finished)
+        if stage in self._artifacts:
+            self._show(stage)
+            return
         get_run_logger().info("%s: %s parts, %s done already", stage, units, finished)
         progress = self._numbers.stages[stage]
         try:

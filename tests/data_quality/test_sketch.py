@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-from datasketch import MinHash
+from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,16 +49,23 @@ def string_shingles(text: str, ngram: int) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + width]) for i in range(len(words) - width + 1)}
 
 
-def datasketch_signature(hashes: npt.NDArray[np.uint64], config: SketchConfig) -> npt.NDArray[np.uint32]:
+def datasketch_signature(hashes: npt.NDArray[np.uint64], config: SketchConfig) -> npt.NDArray[Any]:
     oracle = MinHash(num_perm=config.permutations, seed=config.seed, hashfunc=int, scheme=config.scheme)
-    oracle.update_batch([int(value) & 0xFFFFFFFF for value in hashes])
+    mask = 0xFFFFFFFF if config.scheme == "affine32" else 0xFFFFFFFFFFFFFFFF
+    oracle.update_batch([int(value) & mask for value in hashes])
     return oracle.hashvalues
 
 
 @settings(deadline=None, max_examples=60)
-@given(texts=texts_strategy, ngram=st.integers(1, 7), seed=st.integers(0, 2**32 - 1), size=st.integers(1, 40))
-def test_signatures_are_those_of_datasketch(texts: list[str], ngram: int, seed: int, size: int) -> None:
-    config = SketchConfig(ngram=ngram, permutations=size, seed=seed)
+@given(
+    texts=texts_strategy,
+    ngram=st.integers(1, 7),
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(1, 40),
+    scheme=st.sampled_from(["affine32", "affine64"]),
+)
+def test_signatures_are_those_of_datasketch(texts: list[str], ngram: int, seed: int, size: int, scheme: Any) -> None:
+    config = SketchConfig(ngram=ngram, permutations=size, seed=seed, scheme=scheme)
     table = sketch(strings(texts), config)
     values, offsets = shingle_sets(strings(texts), config)
     for row, (signature, count) in enumerate(
@@ -89,14 +97,33 @@ def test_shingle_sets_are_the_word_ngrams_of_the_definition(texts: list[str], ng
             assert names.setdefault(value, shingle) == shingle
 
 
-def test_coefficients_are_those_of_datasketch() -> None:
-    a, b = coefficients(CONFIG)
-    oracle = MinHash(num_perm=CONFIG.permutations, seed=CONFIG.seed, scheme=CONFIG.scheme)
+@pytest.mark.parametrize("scheme", ["affine32", "affine64"])
+def test_coefficients_are_those_of_datasketch(scheme: Any) -> None:
+    config = replace(CONFIG, scheme=scheme)
+    a, b = coefficients(config)
+    oracle = MinHash(num_perm=config.permutations, seed=config.seed, scheme=config.scheme)
     assert np.array_equal(np.array([a, b]), oracle.permutations)
-    facts = permutation_facts(CONFIG)
+    facts = permutation_facts(config)
     assert facts["a"] == a.tolist()
     assert facts["b"] == b.tolist()
-    assert facts["scheme"] == "affine32"
+    assert facts["scheme"] == scheme
+
+
+@pytest.mark.parametrize("scheme", ["affine32", "affine64"])
+def test_signatures_load_into_datasketch_and_its_index(scheme: Any) -> None:
+    config = replace(CONFIG, scheme=scheme)
+    words = [f"w{number}" for number in range(200)]
+    texts = [" ".join(words), " ".join([*words[:199], "other"]), " ".join(reversed(words))]
+    loaded = [
+        MinHash(hashvalues=np.array(values, dtype=coefficients(config)[0].dtype), seed=config.seed, scheme=scheme)
+        for values in sketch(strings(texts), config)["signature"].to_pylist()
+    ]
+    index = MinHashLSH(num_perm=config.permutations, params=(18, 6))
+    for name, signature in enumerate(loaded[1:], 1):
+        index.insert(name, signature)
+    assert index.query(loaded[0]) == [1]
+    assert loaded[0].jaccard(loaded[1]) > 0.9
+    assert loaded[0].jaccard(loaded[2]) < 0.1
 
 
 def test_hashes_and_signatures_never_change() -> None:

@@ -359,3 +359,67 @@ def test_a_signal_ends_the_run_its_children_and_its_record(tmp_path: Path, numbe
     assert not alive
     record = json.loads((tmp_path / "workspace/runs/small.json").read_text())
     assert record["status"] == record["attempts"][-1]["status"] == "interrupted"
+
+
+def test_what_if_answers_from_what_is_stored_without_prefect_or_torch(call: Call, finished: Path) -> None:
+    changes = ("gopher-top-4-gram=off", "gopher-too-few-words=400")
+    done = call("what-if", *changes, "--run", "small", "--samples", "1")
+    assert done.returncode == 0, done.stderr
+    assert "gopher-too-few-words: non_symbol_words < 50 → non_symbol_words < 400" in done.stdout
+    assert "gopher-top-4-gram: top_4_gram_character_share > 0.16 → off" in done.stdout
+    assert "--set filter.rules.gopher-too-few-words.threshold=400" in done.stdout
+    done = call("what-if", "gopher-top-4-gram=off", "--set", "filter.presets=[gopher]", "--run", "small")
+    assert done.returncode == 2
+    assert "belongs to a preset that is not in filter.presets (gopher-repetition, fineweb)" in done.stderr
+    done = call("what-if", "--set", "filter.presets=[gopher]", "--run", "small", "--samples", "1")
+    assert "would come in (1 of 29)" in done.stdout
+    assert "dropped where top_4_gram_character_share > 0.16" in done.stdout
+    assert "»" in done.stdout
+    answer = json.loads(call("what-if", "--preset", "code", "--run", "small", "--json").stdout)
+    assert answer["set"] == ["filter.presets=[gopher, gopher-repetition, code]"]
+    assert answer["kept"][0] == answer["read"] - sum(row["first"][0] for row in answer["rules"])
+    assert answer["later"] is None
+    heavy = "[m for m in ('prefect', 'torch') if m in sys.modules]"
+    script = f"import sys, atexit\natexit.register(lambda: print({heavy}, file=sys.stderr))\n{MAIN}"
+    arguments = ["what-if", "gopher-hashes=0.2", "--run", "small"]
+    light = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=clean_environment(), cwd=finished, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert light.returncode == 0
+    assert light.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["what-if"], 2, "give RULE=VALUE, RULE=off, --preset or --set filter"),
+        (["what-if", "gopher-hashes"], 2, "write RULE=VALUE, RULE=on or RULE=off"),
+        (["what-if", "gopher-hash=1"], 2, "there is no rule of this name; did you mean 'gopher-hashes'?"),
+        (["what-if", "gopher-hashes=many"], 2, "'many', but hash_ratio is a number"),
+        (["what-if", "--preset", "gofer"], 2, "there is no preset 'gofer'; did you mean 'gopher'?"),
+        (["what-if", "--preset", "datatrove"], 2, "quality.features.datatrove_words"),
+        (["what-if", "--set", "select.seed=3"], 2, "what-if changes filter.… only"),
+        (["what-if", "filter.rules=3"], 2, "filter.rules is no name of a rule"),
+        (["samples"], 2, "give either --kept or --dropped-by RULE"),
+        (["samples", "--kept", "--dropped-by", "x"], 2, "give either --kept or --dropped-by RULE"),
+        (["samples", "--dropped-by", "gopher-hash"], 1, "there is no rule or reason 'gopher-hash'"),
+        (["samples", "--dropped-by", "gopher-top-4-gram", "--source", "text"], 1, "'text'; there are: texts"),
+        (["samples", "--kept"], 1, "no document was kept\n  documents by reason: gopher-top-4-gram 29"),
+    ],
+)
+def test_questions_that_cannot_be_answered_say_why(call: Call, arguments: list[str], code: int, message: str) -> None:
+    done = call(*arguments, "--run", "small")
+    assert done.returncode == code
+    assert message in done.stderr
+
+
+def test_samples_print_documents_and_their_places(call: Call) -> None:
+    query = ("samples", "--dropped-by", "gopher-top-4-gram", "-n", "2", "--run", "small")
+    done = call(*query)
+    assert done.returncode == 0
+    assert done.stdout.count(" texts ") == 2
+    assert "gopher-top-4-gram 2 of 2" in done.stdout
+    assert done.stdout.count("»") == done.stdout.count("«") > 2
+    found = json.loads(call(*query, "--json").stdout)
+    assert [one["source"] for one in found] == ["texts", "texts"]

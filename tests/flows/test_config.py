@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from data_quality.judges_config import ClassifierConfig
 from flows.config import ConfigError, from_values, load_config, parse_override, schema
 from stages.config import RunConfig
 from storage.fingerprint import canonical
@@ -47,7 +48,7 @@ def test_the_defaults_and_changes_make_a_configuration(file: Path) -> None:
 
 
 def test_a_configuration_survives_its_own_record(file: Path) -> None:
-    config = load_config(file, ["select.repeats={a: 2}", "deduplicate.priority=[longest]"])
+    config = load_config(file, ["select.languages={de: {repeats: 2}}", "deduplicate.priority=[longest]"])
     assert from_values(json.loads(json.dumps(canonical(config))), "the record") == config
 
 
@@ -74,8 +75,28 @@ CASES: list[tuple[str, list[str]]] = [
     ("sketch=null", ["sketch = null", "must be a section", "cannot be switched off"]),
     ("sketch=[]", ["must be a section"]),
     ("pretrain=null", ["evaluate needs pretrain, which is null"]),
-    ("select.repeats.a=x", ['select.repeats.a = "x"', "whole number"]),
-    ("select.source_documents=[1]", ["must be a mapping"]),
+    ("select.languages.de.repeats=x", ['select.languages.de.repeats = "x"', "whole number"]),
+    ("select.languages=[1]", ["must be a mapping"]),
+    ("select.sources.float.repeats=x", ["select.sources.float.repeats", "whole number"]),
+    ("select.languages.de={share: 3}", ["did you mean select.languages.de.max_share?"]),
+    ("select.max_share=3", ["did you mean select.sources.*.max_share or select.languages.*.max_share?"]),
+    ("filter.rules.x={expresion: a}", ["did you mean filter.rules.x.expression?"]),
+    (
+        "filter.rules.x={feature: words, comparison: <, threshold: [1]}",
+        [
+            "has a problem",
+            "filter.rules.x.threshold = [1]: must be a number, text, a list of text or a number for each",
+        ],
+    ),
+    (
+        "filter.rules.x={feature: wrods, comparison: <, threshold: 1}",
+        ["filter.rules.x.feature", "did you mean 'words'"],
+    ),
+    ("filter.rules.x.expression=words > avg(words)", ["filter.rules.x.expression", "more than one document"]),
+    ("filter.rules.x={feature: cut_words, comparison: <, threshold: 1}", ["set quality.features.measure_cut"]),
+    ("filter.expect.gopher-hashes={max: 0.1}", ["did you mean hits:gopher-hashes?"]),
+    ("filter.expect.kept_share={}", ["it expects nothing"]),
+    ("select.sources.nowhere.repeats=2", ["there is no source of this name in ingest.sources"]),
     ("deduplicate.priority=[longest, nwest]", ["deduplicate.priority[1]", "did you mean newest?"]),
     ("deduplicate.rows=5", ["must be sketch.permutations"]),
     ("evaluate.generate.prompts=hello", ["must be a list: [hello]"]),
@@ -175,10 +196,25 @@ def test_every_setting_is_documented_and_its_bounds_are_in_the_schema() -> None:
     assert len(bounded) > 50
 
 
+def test_every_numeric_bound_of_classifiers_is_enforced(file: Path) -> None:
+    tried = 0
+    for path, field in settings_of(ClassifierConfig):
+        for bound, step in (("ge", -1), ("gt", 0), ("le", 1), ("lt", 0)):
+            if bound in field.metadata:
+                value = json.dumps({"model": "m.arrow", "training": {path: field.metadata[bound] + step}})
+                said = problem(file, f"quality.classifiers=[{value}]")
+                assert f"quality.classifiers[0].training.{path} = " in said
+                tried += 1
+    assert tried > 10
+
+
 def test_every_numeric_bound_is_enforced(file: Path) -> None:
     tried = 0
     for path, field in settings_of(RunConfig):
-        if any(part in path for part in ("sources.", "eval_sets.", "finetune.data.", "takedown.", "mixture.")):
+        if any(
+            part in path
+            for part in ("sources.", "eval_sets.", "finetune.data.", "takedown.", "mixture.", "classifiers.")
+        ):
             continue
         for bound, step in (("ge", -1), ("gt", 0), ("le", 1), ("lt", 0)):
             if bound in field.metadata:

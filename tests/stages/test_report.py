@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus.config import IngestConfig, SourceConfig
-from data_quality.features import FEATURE_SCHEMA
+from data_quality.feature_table import FEATURE_SCHEMA
+from data_quality.tally import tally
 from stages import report_charts as charts
 from stages import report_html
 from stages.base import Context, Resources
@@ -33,7 +35,7 @@ from stages.report_page import page
 from storage.filesystem import Store
 from storage.manifests import Counts
 from storage.outputs import Output, PartWriter, complete
-from storage.schemas import DECISIONS, DOCUMENTS, LEDGER, OVERLAPS, QUARANTINE
+from storage.schemas import DECISIONS, DOCUMENTS, ID_INDEX, LEDGER, OVERLAPS, QUARANTINE
 
 EVIL = "</script><script>alert('x')</script><!-- <img src=x onerror=alert(1)> \u202egnp.exe \x07 \u2028 & \"quoted\""
 OCCASION = Occasion("trial", "./workspace", datetime(2026, 5, 17, 9, 30, tzinfo=UTC), {"revision": "a" * 40})
@@ -88,6 +90,13 @@ class Run:
                     "status": "read"}  # fmt: skip
             writer.parquet("about/ledger", pa.Table.from_pylist([line], LEDGER), LEDGER)
             writer.json("about/normalised", {"unicode_nfc": 2})
+            places = [
+                {"id": identity(row[0]), "part": f"documents/{stem}", "row": i}
+                for stem, rows in self.parts.items()
+                for i, row in enumerate(rows)
+            ]
+            index = pa.Table.from_pylist(sorted(places, key=lambda place: place["id"]), ID_INDEX)
+            writer.parquet("index/ids", index, ID_INDEX)
 
         counts = Counts(self.number + 1, self.number, {}, {"bad-json": 1})
         self.write("ingest", fill, counts)
@@ -143,6 +152,18 @@ class Run:
                          "split": "train" if stage == "select" and not found else None, "repeats": None}
                     )  # fmt: skip
                 writer.parquet(f"decisions/{stem}", pa.Table.from_pylist(table, DECISIONS), DECISIONS)
+            described = pl.DataFrame(
+                [
+                    (source, "en" if i else None, len(text.encode()), reason(ruled, keeper))
+                    for rows in self.parts.values()
+                    for i, (text, source, ruled, keeper) in enumerate(rows)
+                ],
+                schema={"source": pl.String, "language": pl.String, "bytes": pl.Int64, "reason": pl.String},
+                orient="row",
+            )
+            names = tuple(sorted(set(described["reason"].drop_nulls())))
+            fired = np.array([[found == name for name in names] for found in described["reason"]], dtype=bool)
+            writer.json("about/tally", tally(described, names, fired.reshape(described.height, len(names))))
             more(writer)
 
         folder = f"outputs/{stage}/{stage[:4]}0123"
@@ -155,14 +176,17 @@ class Run:
     def filter(self) -> None:
         rules = [
             {"name": "too-short", "feature": "non_symbol_words", "comparison": "<", "threshold": 50,
-             "reason": "fewer than 50 words", "source": "somebody 2021"},
-            {"name": "never", "feature": "hash_ratio", "comparison": ">", "threshold": 0.1, "reason": "", "source": ""},
+             "reason": "fewer than 50 words", "source": "somebody 2021", "expression": None,
+             "condition": "non_symbol_words < 50"},
+            {"name": "never", "feature": "hash_ratio", "comparison": ">", "threshold": 0.1, "reason": "", "source": "",
+             "expression": None, "condition": "hash_ratio > 0.1"},
             {"name": "wrong-language", "feature": "language", "comparison": "not in", "threshold": ["en", "de"],
-             "reason": "another language", "source": ""},
+             "reason": "another language", "source": "", "expression": None,
+             "condition": "language not in [en, de]"},
         ]  # fmt: skip
         self.decide(
             "filter", lambda ruled, keeper: ruled, {"contamination_overlap": 0.5},
-            lambda writer: writer.json("rules/table", rules), ("ingest", "quality", "decontaminate"),
+            lambda writer: writer.json("about/rules", rules), ("ingest", "quality", "decontaminate"),
         )  # fmt: skip
 
     def deduplicate(self) -> None:
@@ -305,7 +329,7 @@ def test_a_whole_run_has_every_section(run: Run) -> None:
     text = render(run)
     reader = read(text)
     assert reader.headings == [
-        "Funnel", "Sources", "Rules", "Lengths and languages", "Features", "Duplicates", "Contamination", "Samples",
+        "Funnel", "Sources", "Lengths and languages", "Rules", "Features", "Duplicates", "Contamination", "Samples",
         "Tokens", "Training", "Evaluation", "Fine-tuning", "Release", "Lineage", "How to go on",
     ]  # fmt: skip
     assert len(text.encode()) < 4_000_000
@@ -512,3 +536,37 @@ def test_the_stage_writes_one_page_that_adds_up_to_nothing(run: Run, tmp_path: P
     assert [part.name for part in receipt.parts] == ["about/report"]
     assert receipt.parts[0].path.endswith("about/report.html")
     assert receipt.counts == {"read": 0, "kept": 0, "dropped": {}, "quarantined": {}}
+
+
+def test_overlaps_of_rules_are_shares_of_the_row(run: Run) -> None:
+    chart = charts.overlaps([("a", 10), ("b", 4), ("c", 1)], [("a", "b", 3), ("b", "c", 1)])
+    assert chart.data[0]["z"] == [[1.0, 0.3, 0.0], [0.75, 1.0, 0.25], [0.0, 1.0, 1.0]]
+    assert chart.rows == (("a", "b", 3), ("b", "c", 1))
+    assert "Most have a and b in common: 3." in chart.says
+
+
+def test_what_became_of_each_source_and_language_adds_up(run: Run) -> None:
+    data = gather(run.outputs, 2)
+    for what in ("source", "language"):
+        by_name: dict[Any, int] = {}
+        for row in data.groups:
+            by_name[row[what]] = by_name.get(row[what], 0) + row["documents"]
+        found = {row[what]: row["documents"] for row in getattr(data.scan, f"{what}s")}
+        assert by_name == found
+        assert sum(found.values()) == len(DOCUMENTS_OF_RUN)
+    text = render(run)
+    assert "What became of the documents of each source" in text
+    assert "What became of the documents of each language" in text
+
+
+def test_thresholds_of_whole_numbers_stand_between_kept_and_dropped() -> None:
+    counts = Histogram.of_lengths()
+    counts.add("documents", np.array([0, 1, 2, 3, 60, 100]))
+    for comparison, at in (("<", 3), (">=", 3), ("<=", 4), (">", 4)):
+        rule = {"name": "r", "comparison": comparison, "threshold": 3, "hits": 1, "condition": ""}
+        line = charts.feature(counts.trimmed(), "words", [rule]).layout["shapes"][1]
+        assert line["x0"] == pytest.approx(np.log10(at))
+    few = Histogram.even(-0.5, 32.5, 33)
+    few.add("documents", np.array([0, 1, 2]))
+    rule = {"name": "r", "comparison": "<", "threshold": 2, "hits": 1, "condition": ""}
+    assert charts.feature(few.trimmed(), "stop_words", [rule]).layout["shapes"][1]["x0"] == 1.5

@@ -14,7 +14,7 @@ from stages.runner import PlainBatches, StageResult, run_stage, split_batches
 from storage.filesystem import Store
 from storage.leases import LeaseLostError
 from storage.outputs import Output
-from tests.stages.toys import Doubles, Numbers, NumbersConfig, Silent
+from tests.stages.toys import Doubles, Numbers, NumbersConfig, Rounds, Silent
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +177,23 @@ def test_manifests_name_their_inputs(store: Store, pool: WorkerPool) -> None:
     second = run(Doubles(NumbersConfig()), store, pool, {"ingest": first.output})
     found = Output.open(store, second.output.folder).manifest["inputs"]
     assert found == {"ingest": {"fingerprint": first.output.name, "digest": first.output.digest}}
+
+
+def test_rounds_follow_each_other_and_resume_inside_and_leave_no_scratch_files(
+    store: Store, pool: WorkerPool, trap: Path
+) -> None:
+    (trap / "wait").touch()
+    with pytest.raises(ValueError, match="not yet"):
+        run(Rounds(str(trap / "wait")), store, pool, retries=0)
+    (folder,) = store.folders("outputs/quality")
+    assert len(store.listing(f"outputs/quality/{folder}/scratch")) == 3
+    (trap / "wait").unlink()
+    result = run(Rounds(), store, pool)
+    assert (result.units, result.units_done_here) == (4, 1), "the first round was not done again"
+    assert result.output.read_json("features/sum") == sum(map(ord, "abc"))
+    assert [part.name for part in result.output.parts()] == ["features/sum"]
+    assert not store.listing(f"{result.output.folder}/scratch")
+    (store.local(f"{result.output.folder}/manifest.json")).unlink()
+    again = run(Rounds(), store, pool)
+    assert (again.units, again.units_done_here) == (1, 0), "what only leads to finished units is left out"
+    assert again.output.digest == result.output.digest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,41 @@ class Doubles(Stage[NumbersConfig]):
         table = pa.table({"value": [2 * value * self.config.factor for value in values]})
         writer.parquet(f"features/{unit.name}", table, SCHEMA)
         writer.count(read=len(values), kept=len(values))
+
+
+class Rounds(Stage[NumbersConfig]):
+    """Writes numbers in a first round, their sum in a second one that reads what the first wrote."""
+
+    name = "quality"
+    version = 1
+
+    def __init__(self, trap: str = "") -> None:
+        super().__init__(NumbersConfig())
+        self.trap = trap
+
+    def parameters(self) -> Any:
+        return {}
+
+    def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
+        return [Unit("sum", self.unit_key(name="sum"))]
+
+    def rounds(self, inputs: Inputs, started: Receipt, done: Callable[[str], bool]) -> Any:
+        (last,) = self.units(inputs, started)
+        if not done(last.key):
+            receipts = yield [Unit(name, self.unit_key(name=name), {"value": ord(name)}) for name in "abc"]
+            paths = [part.path for receipt in receipts for part in receipt.parts]
+            last = Unit(last.name, last.key, {"paths": paths})
+        yield [last]
+
+    def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
+        if unit.name == "sum":
+            if self.trap and Path(self.trap).exists():
+                raise ValueError("not yet")
+            total = sum(writer.store.read_json(path) for path in unit.payload["paths"])
+            writer.json("features/sum", total, 1)
+        else:
+            writer.json(f"scratch/{unit.name}", unit.payload["value"], 1)
+        writer.count(read=1, kept=1)
 
 
 class Silent:

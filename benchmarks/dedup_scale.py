@@ -1,0 +1,201 @@
+"""What does deduplication cost as the corpus grows? CPU seconds and bytes of every step for 10k, 100k, 1M documents.
+
+`sketch` and `deduplicate` from document parts to decisions, with receipts and manifests, on synthetic documents of
+about 150 words: a tenth are copies, a fifth near-duplicates. Each size runs in a fresh process, a unit at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import hashlib
+import itertools
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.timing import machine
+from benchmarks.workers import Silent
+from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
+from stages.base import Resources
+
+PART_ROWS = 25_000
+WORDS = 150
+RESULTS = Path(__file__).with_name("results") / "dedup_scale.md"
+STEPS = ("sketch", "entries", "copies", "buckets", "groups", "members", "regroup", "decide", "decisions", "growth")
+
+
+def texts(number: int) -> Iterator[str]:
+    """Documents of Zipf-like words; of ten one copies and two vary an earlier one."""
+    generator = np.random.default_rng(7)
+    vocabulary = np.array([f"{chr(97 + i % 26)}{i:x}" for i in range(200_000)], dtype=object)
+    recent: list[Any] = []
+    for _start in range(0, number, 1_000):
+        fates = generator.random(1_000)
+        lengths = np.clip(generator.lognormal(np.log(WORDS), 0.6, 1_000), 8, 4_000).astype(int)
+        places = generator.random(1_000)
+        for fate, length, place in zip(fates, lengths.tolist(), places.tolist(), strict=True):
+            if recent and fate < 0.3:
+                words = recent[int(place * len(recent))]
+                if fate > 0.1:
+                    words = words.copy()
+                    some = generator.integers(0, words.size, max(1, words.size // 60))
+                    words[some] = generator.integers(0, vocabulary.size, some.size)
+            else:
+                words = (vocabulary.size ** generator.random(length)).astype(np.int64) - 1
+            if len(recent) < 50_000:
+                recent.append(words)
+            else:
+                recent[int(generator.integers(0, len(recent)))] = words
+            yield " ".join(vocabulary[words])
+
+
+def write_inputs(store: Any, source: Iterator[str], number: int) -> tuple[dict[str, Any], int]:
+    """Outputs of ingest, quality and filter with these documents, and how many bytes of text they hold."""
+    import pyarrow as pa
+
+    from storage.manifests import Counts
+    from storage.outputs import PartWriter, complete
+    from storage.schemas import DECISIONS, DOCUMENTS, ID_FIELD
+
+    features = pa.schema([ID_FIELD, pa.field("bytes", pa.int64())])
+    writers = {name: PartWriter(store, f"outputs/{name}/{name}", "unit") for name in ("ingest", "quality", "filter")}
+    size = 0
+    for part, _start in enumerate(range(0, number, PART_ROWS)):
+        some = list(itertools.islice(source, PART_ROWS))
+        rows, stem = len(some), f"synthetic-{part:05d}"
+        ids = pa.array([hashlib.blake2b(text.encode(), digest_size=16).digest() for text in some], pa.binary(16))
+        nothing = pa.nulls(rows, pa.string())
+        sizes = np.array([len(text.encode()) for text in some])
+        size += int(sizes.sum())
+        table = pa.table(
+            [ids, pa.array(some, pa.large_string()), pa.array(["synthetic"] * rows), pa.array([stem] * rows),
+             pa.array(range(rows)), nothing, nothing, nothing], schema=DOCUMENTS,
+        )  # fmt: skip
+        writers["ingest"].parquet(f"documents/{stem}", table, DOCUMENTS)
+        writers["quality"].parquet(f"features/{stem}", pa.table([ids, pa.array(sizes)], schema=features), features)
+        columns: list[Any] = [pa.nulls(rows, field.type) for field in DECISIONS]
+        columns[0], columns[2] = ids, pa.array([[]] * rows, pa.list_(pa.string()))
+        decided = pa.table(columns, names=DECISIONS.names)
+        writers["filter"].parquet(f"decisions/{stem}", decided, DECISIONS)
+    outputs = {
+        name: complete(
+            store, writer.folder, stage=name, version=1, fingerprint=name, parameters={}, inputs={},
+            parts=writer.parts, counts=Counts(number, number), numerics={}, timings={}, software={}, git={},
+        )
+        for name, writer in writers.items()
+    }  # fmt: skip
+    return outputs, size
+
+
+def measure(source: Iterator[str], number: int, folder: Path, memory: int) -> dict[str, Any]:
+    """CPU seconds and bytes by step, and peak memory, of `number` texts."""
+    from stages.deduplicate import Deduplicate
+    from stages.pool import execute
+    from stages.runner import run_stage
+    from stages.sketch import Sketch
+    from storage.filesystem import Store
+
+    store = Store(str(folder))
+    inputs, size = write_inputs(store, source, number)
+    seconds: dict[str, float] = collections.defaultdict(float)
+    written: collections.Counter[str] = collections.Counter()
+    units: collections.Counter[str] = collections.Counter()
+
+    def run(stage: str, batches: Any, done: Any, check: Any, report: Any) -> None:
+        for batch in batches:
+            for order in batch:
+                began = time.process_time()
+                receipt = execute(order, report, check)
+                step = str(order.unit.payload.get("step", stage))
+                seconds[step] += time.process_time() - began
+                written[step] += sum(part.bytes for part in receipt.parts)
+                units[step] += 1
+                done(order.unit, receipt)
+
+    began = time.process_time()
+    inputs["sketch"] = run_stage(Sketch(SketchConfig()), store, inputs, Resources(), run, Silent()).output
+    stage = Deduplicate(DeduplicateConfig(), SketchConfig(), memory)
+    output = run_stage(stage, store, inputs, Resources(), run, Silent()).output
+    total = time.process_time() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "documents": number, "MB": size / 1e6, "seconds": seconds, "bytes": written, "units": units, "total": total,
+        "peak": peak / 1024, "counts": output.counts, "statistics": output.read_json("about/duplicates"),
+    }  # fmt: skip
+
+
+def report(found: list[dict[str, Any]], memory: int) -> str:
+    """The table of all sizes."""
+    head = " | ".join(f"{one['documents']:,}" for one in found)
+    lines = [
+        f"| per million documents | {head} |",
+        "|---|" + "---:|" * len(found),
+    ]
+    for step in STEPS:
+        cells = [
+            f"{one['seconds'].get(step, 0) / one['documents'] * 1e6:.1f} s, "
+            f"{one['bytes'].get(step, 0) / one['documents']:.0f} MB"
+            for one in found
+        ]
+        lines.append(f"| {step} | {' | '.join(cells)} |")
+    cells_of: dict[str, Callable[[dict[str, Any]], str]] = {
+        "all, with receipts and manifests": lambda one: f"{one['total'] / one['documents'] * 1e6:.1f} s",
+        "MB of text a CPU second": lambda one: f"{one['MB'] / one['total']:.1f}",
+        "MB of text": lambda one: f"{one['MB']:.0f}",
+        "units of deduplicate": lambda one: f"{sum(one['units'].values()) - one['units']['sketch']}",
+        "peak RSS, MiB": lambda one: f"{one['peak']:.0f}",
+        "exact, near": lambda one: f"{one['statistics']['exact']:,}, {one['statistics']['near']:,}",
+    }
+    for name, cell in cells_of.items():
+        lines.append(f"| {name} | {' | '.join(cell(one) for one in found)} |")
+    return "\n".join(
+        [
+            "# dedup_scale", "", (__doc__ or "").strip(), "",
+            f"    python -m benchmarks.dedup_scale --memory {memory}", "",
+            machine(("numba", "numpy", "polars", "pyarrow")), "",
+            "CPU seconds of the steps and bytes they write (scratch files included), per million documents.", "",
+            *lines, "",
+        ]
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Measure every size in a process of its own and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--documents", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--memory", type=int, default=512, help="how.memory_megabytes")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        with tempfile.TemporaryDirectory() as folder:
+            source = itertools.islice(texts(options.one), options.one)
+            print(json.dumps(measure(source, options.one, Path(folder), options.memory << 20)))
+        return
+    found = []
+    for number in options.documents:
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.dedup_scale",
+            "--one",
+            str(number),
+            "--memory",
+            str(options.memory),
+        ]
+        found.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+    text = report(found, options.memory)
+    RESULTS.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
