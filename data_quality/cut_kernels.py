@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -109,8 +111,9 @@ def _judge(
     words = found[WORDS_FOUND]
     if found[CITATIONS] > 0:
         right = without_citations(values, left, right, scratch)
-        values, left = copy, np.int64(0)  # numba compiles a call anew for every literal
-        scan_line(copy, left, right, pairs, marks, found)
+        zero: Any = np.int64(0)  # numba compiles a call anew for every literal
+        values, left = copy, zero
+        scan_line(copy, zero, right, pairs, marks, found)
     if end_mark(values, left, right) < least_mark:
         return NO_END_MARK
     if (words if with_citations else found[WORDS_FOUND]) < min_words:

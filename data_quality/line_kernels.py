@@ -7,6 +7,8 @@ Datasets' c4_utils.py, which made C4, and of datatrove's C4QualityFilter, which 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -114,7 +116,8 @@ def _cited_line(
     White space that citations leave at the ends of a line stays, but none at the ends of the view.
     """
     end = without_citations(values, start, end, scratch)
-    start = np.int64(0)
+    zero: Any = np.int64(0)  # numba compiles a call anew for every literal
+    start = zero
     while first and start < end and white(copy, start, end, marks):
         start += white(copy, start, end, marks)
     while last and start < end and white_before(copy, start, end, marks):
@@ -171,7 +174,9 @@ def count_lines(
     table = np.empty(capacity(most_lines), np.int32)
     scratch = np.empty(longest_document + 8, np.uint8)
     copy = readable(values, scratch)
-    no, yes, zero = np.bool_(False), np.bool_(True), np.int64(0)  # numba compiles a call anew for every literal
+    no: Any = np.bool_(False)  # numba compiles a call anew for every literal
+    yes: Any = np.bool_(True)
+    zero: Any = np.int64(0)
     found = np.empty(9, np.int64)
     longest = np.empty((1 + VIEWS, 3), np.int64)
 
