@@ -7,7 +7,6 @@ maint-guide, debian-faq).
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import statistics
@@ -78,13 +77,6 @@ def gristmill(kind: Any) -> Callable[[bytes], str]:
     return read
 
 
-def pypdf() -> Callable[[bytes], str]:
-    """`extract_text` of every page."""
-    import pypdf
-
-    return lambda data: "\n".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(data)).pages)
-
-
 def mupdf() -> Callable[[bytes], str]:
     """`get_text` of every page."""
     import pymupdf
@@ -113,12 +105,11 @@ if __name__ == "__main__":
             {
                 "gristmill pdf": partial(peer, ending="pdf", make=partial(gristmill, "pdf")),
                 "pymupdf": partial(peer, ending="pdf", make=mupdf),
-                "pypdf": partial(peer, ending="pdf", make=pypdf),
                 "gristmill epub": partial(peer, ending="epub", make=partial(gristmill, "epub")),
             },
             judge,
             documents=1,
             repetitions=3,
-            packages=("pypdfium2", "pymupdf", "pypdf"),
+            packages=("pypdfium2", "pymupdf"),
         )
     )

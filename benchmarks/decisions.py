@@ -74,7 +74,9 @@ def loop(folder: Path) -> Work:
     sizes = amounts(load_texts(folder))
     rules = resolve_rules(RULES)
     needed = columns_of(rules)
-    table = [(rule.name, rule.feature, COMPARED[str(rule.comparison)], rule.threshold) for rule in rules]
+    table: list[tuple[str, str, Any, Any]] = [
+        (rule.name, rule.feature, COMPARED[str(rule.comparison)], rule.threshold) for rule in rules
+    ]
 
     def work() -> Result:
         reasons = []

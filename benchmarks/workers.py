@@ -51,7 +51,7 @@ def prepare(documents: pa.Table, folder: Path) -> None:
             some = slice(number * size, (number + 1) * size)
             write_json_lines(texts[some], urls[some], folder / name / f"{number:02d}.jsonl.gz")
     (folder / "many").mkdir()
-    repeated = -(-MANY_BYTES * len(texts) // sum(map(len, texts)))
+    repeated = _rows_of_many(amounts(load_texts(folder)))
     for number in range(MANY_FILES):
         file = folder / "many" / f"{number:02d}.jsonl.gz"
         if number < MANY_DISTINCT:
@@ -61,10 +61,16 @@ def prepare(documents: pa.Table, folder: Path) -> None:
             os.link(folder / "many" / f"{number % MANY_DISTINCT:02d}.jsonl.gz", file)
 
 
+def _rows_of_many(all_documents: Mapping[str, float]) -> int:
+    return math.ceil(MANY_BYTES / 1e6 / all_documents["MB"] * all_documents["documents"])
+
+
 def gristmill(folder: Path, workers: int, source: str = "input", stages: Sequence[str] = STAGES) -> Work:
     """The stages with a pool of so many workers, which have done small files before."""
     pool = WorkerPool(workers)
-    total = amounts(load_texts(folder)) if source == "input" else {"documents": math.nan, "MB": MANY_FILES * 30.0}
+    total = amounts(load_texts(folder))
+    if source == "many":
+        total = {"documents": MANY_FILES * _rows_of_many(total), "MB": MANY_FILES * MANY_BYTES / 1e6}
     _run(folder / "warm", folder / f"warm-{os.getpid()}", pool, stages)
 
     def work() -> Result:

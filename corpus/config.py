@@ -212,38 +212,71 @@ class IngestConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
-    """The vocabulary: trained on the selected documents, or a given tokenizer.json."""
+    """The vocabulary: trained on the selected documents, or a given one."""
 
     __pydantic_config__ = STRICT
 
-    kind: Literal["bpe", "file"] = setting("Train a byte-level BPE, or take a file.", "bpe")
-    path: str = setting("kind file: the tokenizer.json, a path or fsspec URL.", "")
+    kind: Literal["bpe", "unigram", "wordpiece", "file", "folder", "tiktoken", "sentencepiece"] = setting(
+        "Train a byte-level BPE, a byte-level Unigram model or WordPiece; or take a tokenizer.json (file), "
+        "a local Hugging Face folder, a tiktoken file or a SentencePiece model.",
+        "bpe",
+    )
+    path: str = setting("Kinds that are given: the file or folder, a path or fsspec URL.", "")
     vocabulary_size: int = setting(
-        "kind bpe: tokens in the vocabulary, the 256 bytes and the special tokens included.", 32_768, ge=257, le=1 << 24
+        "Kinds that are trained: tokens in the vocabulary, the 256 bytes and the special tokens included.",
+        32_768,
+        ge=257,
+        le=1 << 24,
     )
     sample_bytes: int = setting(
-        "kind bpe: train on about this many bytes of text, chosen by document id.", 256 * MEBIBYTE, ge=1024
+        "Kinds that are trained: about this many bytes of text are trained on, chosen by document id.",
+        256 * MEBIBYTE,
+        ge=1024,
     )
-    pattern: Literal["gpt2"] = setting("kind bpe: how text is split before merging.", "gpt2")
+    source_weights: dict[str, float] = setting(
+        "How often documents of a source are in the sample, as against those of sources that are not named (1).",
+        default_factory=dict,
+    )
+    pattern: Literal["gpt2", "cl100k", "qwen2", "o200k"] = setting(
+        "bpe, unigram, tiktoken: how text is split before merging.", "gpt2"
+    )
+    lowercase: bool = setting("wordpiece: lower case, no accents.", False)
     end_of_text: str = setting(
-        "The token that ends a document: one of the special tokens, or one of the given file's.", "<|endoftext|>"
+        "The token that ends a document: one of the special tokens, or one of the given vocabulary's.", "<|endoftext|>"
     )
     special_tokens: tuple[str, ...] = setting(
-        "kind bpe: tokens that never come out of text, only by their id.", ("<|endoftext|>",), min_length=1
+        "Kinds that are trained, and tiktoken (whose files hold none; they come behind its tokens): tokens that never "
+        "come out of text, only by their id.",
+        ("<|endoftext|>",),
+        min_length=1,
+    )
+    chat_template: str = setting(
+        "A Jinja template that makes one text of the messages of a chat, as Hugging Face has them; empty: the given "
+        "folder's, or none.",
+        "",
     )
 
     def __post_init__(self) -> None:
-        if self.kind == "file" and not self.path:
-            raise ValueError("path: a tokenizer of kind 'file' needs the path of a tokenizer.json")
+        if self.given and not self.path:
+            raise ValueError(f"path: a tokenizer of kind {self.kind!r} needs a path")
         if len(set(self.special_tokens)) != len(self.special_tokens):
             raise ValueError(f"special_tokens: one token is named twice in {self.special_tokens}")
-        if self.kind == "bpe" and self.end_of_text not in self.special_tokens:
+        if bad := [name for name, weight in self.source_weights.items() if not 0 <= weight < float("inf")]:
+            raise ValueError(f"source_weights.{bad[0]}: {self.source_weights[bad[0]]} is no weight; 0 or more is")
+        if self.given and self.kind != "tiktoken":
+            return
+        if self.end_of_text not in self.special_tokens:
             raise ValueError(f"end_of_text: {self.end_of_text!r} is not one of special_tokens {self.special_tokens}")
-        if self.kind == "bpe" and self.vocabulary_size < 256 + len(self.special_tokens):
+        if not self.given and self.vocabulary_size < 256 + len(self.special_tokens):
             raise ValueError(
                 f"vocabulary_size: {self.vocabulary_size} is too small for 256 bytes and "
                 f"{len(self.special_tokens)} special tokens"
             )
+
+    @property
+    def given(self) -> bool:
+        """Whether nothing is trained."""
+        return self.kind in ("file", "folder", "tiktoken", "sentencepiece")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,8 +287,15 @@ class TokenizeConfig:
 
     arrow: bool = setting("Arrow IPC shards, memory-mapped for training.", True)
     parquet: bool = setting("Parquet shards, to share and to query.", True)
+    megatron: bool = setting("Megatron's .bin and .idx beside them, for other trainers.", False)
+    npy: bool = setting("Plain .npy files of all tokens in a row beside them, for other trainers.", False)
     shard_tokens: int = setting("Tokens in one shard, about.", 64 * MEBIBYTE, ge=1024)
     end_token: bool = setting("Write the end token after every document.", True)
+    encoder: Literal["compiled", "library"] = setting(
+        "compiled: by compiled loops where they are proven to give the same ids as the library tokenizers, else by "
+        "the library; library: always by the library.",
+        "compiled",
+    )
 
     def __post_init__(self) -> None:
         if not (self.arrow or self.parquet):

@@ -16,7 +16,6 @@ from corpus.normalise import normalise
 from corpus.parts import Document, DocumentBatch, Part, Position, ledger_row
 from corpus.redaction import Redactor
 from corpus.sources import (
-    DEFAULT_MAX_RECORD_BYTES,
     BadRecord,
     Cursor,
     Found,
@@ -64,6 +63,18 @@ def read_unit(
     yield from reader.parts(start or Position(), advanced)
 
 
+def read_source(config: IngestConfig, source: SourceConfig) -> Iterator[DocumentBatch]:
+    """All documents of a source beside the corpus, in parts, as ingest would read them: sorted by uri and record.
+
+    Raises
+    ------
+    SourceError
+        If there are no files.
+    """
+    reader = open_source(source, max_record_bytes=config.max_record_bytes)
+    yield from _UnitReader(config, reader, reader.inventory()).parts(Position())
+
+
 def read_all(source: SourceConfig, normalise: NormaliseConfig) -> pa.Table:
     """All documents of a small source, for evaluation sets: schema `DOCUMENTS`, sorted by uri and record.
 
@@ -74,10 +85,8 @@ def read_all(source: SourceConfig, normalise: NormaliseConfig) -> pa.Table:
     SourceError
         If there are no files, or none of their records can be read.
     """
-    reader = open_source(source, max_record_bytes=DEFAULT_MAX_RECORD_BYTES)
     tables, counts = [], Counts()
-    config = IngestConfig(sources=(source,), normalise=normalise)
-    for batch in _UnitReader(config, reader, reader.inventory()).parts(Position()):
+    for batch in read_source(IngestConfig(sources=(source,), normalise=normalise), source):
         tables.append(batch.documents)
         counts.add(batch.counts)
     if not counts.kept:

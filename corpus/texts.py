@@ -1,6 +1,7 @@
 """Texts by the buffer: what `str` methods and `corpus.normalise` do with one text, done with a whole Arrow array.
 
-Only texts that need a closer look become Python strings.
+Only texts that need a closer look become Python strings. The kernels are imported where they are used: who asks for ids
+alone does without numba.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 
 from corpus.config import NormaliseConfig
 from corpus.normalise import COMPOSES_BEYOND_16_BITS, NEVER_CLEAN, bad_neighbours, normalise
-from corpus.text_kernels import ASCII_OTHER, CLOSER_LOOK, find_blank, find_unclean, trim_texts
 from storage.schemas import ID_BYTES
 
 _TRIMMING = ("trailing_white_space", "blank_lines")
@@ -60,6 +60,8 @@ def _joined(sizes: NDArray[np.int64], data: bytes) -> pa.LargeStringArray:
 
 def blank_rows(texts: pa.LargeStringArray) -> list[int]:
     """The rows of texts that are empty or nothing but white space, as `str.isspace` sees it."""
+    from corpus.text_kernels import find_blank
+
     offsets, data = buffers(texts)
     rows = np.empty(len(texts), np.int64)
     number = find_blank(data, offsets, rows)
@@ -83,6 +85,8 @@ def normalise_texts(
     steps
         Row -> names of the repairs that changed it; rows that none changed are not in it.
     """
+    from corpus.text_kernels import find_unclean, trim_texts
+
     offsets, data = buffers(texts)
     rows, ragged = np.empty(len(texts), np.int64), np.empty(len(texts), np.bool_)
     number = find_unclean(data, offsets, *_characters(), rows, ragged)
@@ -118,6 +122,8 @@ def _characters() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     Characters that the pattern of suspicious neighbours treats alike have one class; which two classes make it match is
     found by asking the pattern.
     """
+    from corpus.text_kernels import ASCII_OTHER, CLOSER_LOOK
+
     pattern = bad_neighbours("")
     plane = "".join(map(chr, itertools.chain(range(0x80, 0xD800), range(0xE000, 0x10000))))
     sets = dict.fromkeys(re.findall(r"\[[^\]]+\]", pattern.pattern))

@@ -7,7 +7,8 @@ literals, and unless it is the last one a match of at least MINIMUM bytes behind
 At every position outside a match the four bytes there are looked up in a table of 2^TABLE_BITS places by the top bits
 of their little-endian value times MULTIPLIER; the place is then given to this position. Where the position found lies
 in the same text, not more than WINDOW bytes back, and has the same four bytes, the match is taken as far as it goes.
-Positions inside a match are not entered.
+Positions inside a match are not entered; and the longer there was no match, the more are passed over: behind n literals
+n // 2^PATIENCE_BITS.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from data_quality.byte_kernels import Array, load, load_eight
 MINIMUM = 4
 WINDOW = 65_535
 TABLE_BITS = 13
+PATIENCE_BITS = 5
 MULTIPLIER = np.uint32(2_654_435_761)  # the golden ratio of 32 bits (Knuth)
 
 _SHIFT = np.uint32(32 - TABLE_BITS)
@@ -53,7 +55,7 @@ def _coded_bytes(values: Array, begin: int, end: int, base: int, table: Any) -> 
         before = base + table[place]
         table[place] = at - base
         if before < begin or at - before > WINDOW or _four(values, before) != word:
-            at += 1
+            at += 1 + ((at - anchor) >> PATIENCE_BITS)
             continue
         match = at + MINIMUM
         while match < end and values[match] == values[before + match - at]:

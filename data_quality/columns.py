@@ -12,7 +12,7 @@ from typing import Literal
 
 from data_quality.feature_table import FEATURE_TYPES, how_to_measure
 
-DOCUMENTS, FEATURES = "documents", "features"
+DOCUMENTS, FEATURES, JUDGEMENTS = "documents", "features", "judgements"
 META = "meta."
 _FIELD = re.compile(r"meta(\.[^.'\[\]\\]+)+")
 
@@ -39,8 +39,19 @@ class Column:
     how: str = ""
 
 
-EXTRA: dict[str, Column] = {}
+_RIGHTS = "set quality.rights=true; that reads metadata, not the text"
+EXTRA: dict[str, Column] = {
+    "licence": Column("text", JUDGEMENTS, "licence", _RIGHTS),
+    "licence_class": Column("text", JUDGEMENTS, "licence_class", _RIGHTS),
+    "ai_opt_out": Column("number", JUDGEMENTS, "ai_opt_out", _RIGHTS),
+    "noindex": Column("number", JUDGEMENTS, "noindex", _RIGHTS),
+}
 """Columns of the quality stage that are no features of the text as it stands."""
+
+_JUDGED: tuple[tuple[str, Literal["number", "text"]], ...] = (
+    ("_score", "number"), ("_hits", "number"), ("_word_share", "number"), ("_label", "text"),
+)  # fmt: skip
+"""How the names of columns end that classifiers, lists and scorers of a configuration give."""
 
 
 def column(name: str) -> Column | None:
@@ -54,6 +65,10 @@ def column(name: str) -> Column | None:
     if name in FEATURE_TYPES:
         number = str(FEATURE_TYPES[name]) not in ("string", "large_string")
         return Column("number" if number else "text", FEATURES, name, how_to_measure(name))
+    for ending, kind in _JUDGED:
+        if name.endswith(ending):
+            how = "no classifier, list or scorer of quality gives this column; add one, or correct the name"
+            return Column(kind, JUDGEMENTS, name, how)
     return None
 
 

@@ -79,13 +79,18 @@ class ContaminationIndex:
     item_grams: npt.NDArray[np.int32]
     item_sizes: npt.NDArray[np.uint8]
     _table: npt.NDArray[np.int32] = field(init=False, repr=False)
+    _filter: npt.NDArray[np.uint64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        from data_quality.contamination_kernels import fill_table
+        from data_quality.contamination_kernels import fill_filter, fill_table
 
         table = _empty_table(self.gram_hashes.size)
         fill_table(self.gram_hashes, table)
         object.__setattr__(self, "_table", table)
+        # At most a sixteenth of its bits are set, so that few words of a document are looked up in vain.
+        bits = np.zeros(1 << max(6, (self.gram_hashes.size // 4).bit_length()), dtype=np.uint64)
+        fill_filter(self.gram_hashes, bits)
+        object.__setattr__(self, "_filter", bits)
 
     def to_npz(self) -> bytes:
         """The index as an uncompressed NumPy archive without pickles; the same index gives the same bytes."""
@@ -258,7 +263,7 @@ def find_overlaps(
         return OVERLAPS.empty_table()
     values, offsets = string_buffers(texts)
     sizes = np.unique(index.gram_sizes)
-    room = 1024
+    room = max(1024, len(texts))
     while True:
         rows = np.empty((room, 3), dtype=np.int64)
         spans = np.empty((room, 2), dtype=np.int64)
@@ -269,6 +274,7 @@ def find_overlaps(
             fold_table(),
             index.letters,
             index.ends,
+            index._filter,
             index._table,
             index.gram_words,
             index.gram_sizes,
@@ -284,7 +290,7 @@ def find_overlaps(
         )
         if pairs <= room:
             break
-        room = pairs  # rare: most documents overlap with nothing
+        room = pairs  # rare: few documents overlap with several items
     order = np.lexsort((rows[:pairs, 1], rows[:pairs, 0]))
     rows, spans = rows[order], spans[order]
     found = [index.items[item] for item in rows[:, 1]]

@@ -16,6 +16,8 @@ _SEED = np.uint64(0x9E3779B97F4A7C15)
 _STEP = np.uint64(0xFF51AFD7ED558CCD)
 _BASE = np.uint64(0xD6E8FEB86659FD93)
 _SHIFT = np.uint64(32)
+_ONE = np.uint64(1)
+_BITS = np.uint64(63)
 
 
 @njit(cache=True, nogil=True)
@@ -204,9 +206,16 @@ def fill_table(gram_hashes: Any, table: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
+def fill_filter(gram_hashes: Any, bits: Any) -> None:
+    """Set a bit for every gram in a filter (uint64, a power of two of words) that stays in the processor's cache."""
+    for wanted in gram_hashes:
+        bits[(wanted >> _SHIFT) & np.uint64(bits.size - 1)] |= _ONE << (wanted & _BITS)
+
+
+@njit(cache=True, nogil=True)
 def find_grams(
     values: Any, offsets: Any, classes: Any, folds: Any,
-    letters: Any, ends: Any, table: Any, gram_words: Any, gram_sizes: Any, gram_hashes: Any,
+    letters: Any, ends: Any, bits: Any, table: Any, gram_words: Any, gram_sizes: Any, gram_hashes: Any,
     gram_bounds: Any, gram_items: Any, item_grams: Any, item_sizes: Any, sizes: Any, minimum: float,
     rows: Any, byte_spans: Any,
 ) -> int:  # fmt: skip
@@ -227,6 +236,7 @@ def find_grams(
     own_spans = np.empty((room // 2 + 1, 2), dtype=np.int64)
     sums = np.empty(room // 2 + 2, dtype=np.uint64)
     mask = table.size - 1
+    filter_mask = np.uint64(bits.size - 1)
     items = item_grams.size
     gram_seen = np.full(gram_words.size, -1, dtype=np.int64)  # the last document with the gram
     item_seen = np.full(items, -1, dtype=np.int64)
@@ -247,15 +257,22 @@ def find_grams(
         count = 0
         for size in sizes:
             power = _power(size)
+            before = -2  # the first word of the gram that the window before is
             for k in range(words - size + 1):
                 wanted = _window(sums, k, size, power)
+                found, before = before, -2
+                if not (bits[(wanted >> _SHIFT) & filter_mask] >> (wanted & _BITS)) & _ONE:
+                    continue
                 slot = int(wanted) & mask
                 gram = table[slot]
-                while gram >= 0 and not (
-                    gram_hashes[gram] == wanted
-                    and gram_sizes[gram] == size
-                    and _same(own_letters, own_ends, k, letters, ends, gram_words[gram], size)
-                ):
+                while gram >= 0:
+                    if gram_hashes[gram] == wanted and gram_sizes[gram] == size:
+                        # Where the window before stood one word earlier in the item, only the last word is new.
+                        first = gram_words[gram]
+                        known = size - 1 if first == found + 1 else 0
+                        if _same(own_letters, own_ends, k + known, letters, ends, first + known, size - known):
+                            before = first
+                            break
                     slot = (slot + 1) & mask
                     gram = table[slot]
                 if gram < 0:

@@ -23,6 +23,7 @@ from data_quality.byte_kernels import (
     hash_range,
     load_eight,
     previous,
+    readable,
     step,
 )
 
@@ -129,12 +130,13 @@ def hash_folded(values: Array, start: int, end: int, is_ascii: bool, folds: Arra
     """The hash of values[start:end] with its case folded; `scratch` is uint8[2 * (end - start)] or more."""
     if is_ascii:
         return hash_lower_ascii(values, start, end)
-    size = 0
+    size: Any = np.int64(0)
     while start < end:
         code, width = decode(values, start, end)
         size = encode(folds[code], scratch, size)
         start += width
-    return hash_range(scratch, 0, size)
+    zero: Any = np.int64(0)  # numba compiles a call anew for every literal
+    return hash_range(readable(values, scratch), zero, size)
 
 
 @njit(cache=True, nogil=True)
@@ -173,6 +175,46 @@ def enter_words(values: Array, offsets: Array, lists: Array, keys: Array, places
 
 
 @njit(cache=True, nogil=True)
+def _repeated_pairs(
+    word_hashes: Array, starts: Array, words: int, table: Array, grams: Array, seen: Array, alive: Array, counts: Array
+) -> int:
+    """The first step of `_repeated_n_grams`, n = 2, which looks at every word; says how many are alive."""
+    size = capacity(words)
+    table[:size] = -1
+    mask = size - 1
+    best, best_count = -1, 1
+    for i in range(words - 1):
+        gram = step(word_hashes[i] * LAST, word_hashes[i + 1])  # the order of the two words matters
+        grams[i] = gram
+        slot = int((gram * LAST) >> SHIFT) & mask
+        earliest = table[slot]
+        while earliest >= 0 and grams[earliest] != gram:
+            slot = (slot + 1) & mask
+            earliest = table[slot]
+        if earliest < 0:
+            table[slot] = i
+            seen[i] = 1
+            continue
+        seen[earliest] += 1
+        seen[i] = 2  # marks this position as one of several
+        if seen[earliest] > best_count or (seen[earliest] == best_count and earliest < best):
+            best, best_count = earliest, seen[earliest]
+    if best < 0:
+        return 0
+    wanted = grams[best]
+    covered, top_characters, living = 0, 0, 0
+    for i in range(words - 1):
+        if seen[i] > 1:
+            alive[living] = i
+            living += 1
+            if grams[i] == wanted:
+                top_characters += starts[i + 2] - starts[max(i, covered)]
+                covered = i + 2
+    counts[TOP_2_GRAM_CHARACTERS] = top_characters
+    return living
+
+
+@njit(cache=True, nogil=True)
 def _repeated_n_grams(
     word_hashes: Array, starts: Array, words: int, table: Array, grams: Array, seen: Array, alive: Array, counts: Array
 ) -> None:
@@ -183,11 +225,8 @@ def _repeated_n_grams(
     `grams[i]` is the hash of the n-gram at i, `seen[i]` how often the n-gram first seen at i was met,
     `alive` the ascending positions of n-grams that occur twice or more.
     """
-    for i in range(words):
-        grams[i] = step(SEED, word_hashes[i])  # so that the order of the two words matters
-        alive[i] = i
-    living = words
-    for n in range(2, 11):
+    living = _repeated_pairs(word_hashes, starts, words, table, grams, seen, alive, counts)
+    for n in range(3, 11):
         # The (n-1)-gram one word on must repeat too, i.e. be the next entry: entries ascend.
         kept = 0
         for k in range(living - 1):
@@ -237,7 +276,8 @@ def _repeated_n_grams(
 @njit(cache=True, nogil=True)
 def count_words(
     values: Array, offsets: Array, kinds: Array, folds: Array, scripts: Array, stop_keys: Array, stop_starts: Array,
-    lists: Array, unigrams: Array, log_probabilities: Array, unknown: float, counts: Array, sums: Array,
+    stop_number: int, lists: Array, unigrams: Array, log_probabilities: Array, unknown: float, counts: Array,
+    sums: Array,
 ) -> None:  # fmt: skip
     """Count everything about the words and characters of every document of a large_string array.
 
@@ -247,9 +287,9 @@ def count_words(
         uint8 data and int64[documents + 1] offsets of the array: document d is values[offsets[d]:offsets[d + 1]].
     kinds, folds, scripts
         uint8, uint32 and uint8 tables over all code points: class and bits, case folding, number of the script.
-    stop_keys, stop_starts
-        Table of `listed` stop words, list 0 being that of all documents; and uint64[32], by the low bits of a stop
-        word's first byte: the lengths in bytes that there are, a bit each, the last one for 63 and more.
+    stop_keys, stop_starts, stop_number
+        Table of `listed` stop words, list 0 being that of all documents; uint64[32], by the low bits of a stop word's
+        first byte: the lengths in bytes that there are, a bit each, the last one for 63 and more; words in list 0.
     lists
         int64[documents]: the number of the document's own list, 0 if it has none.
     unigrams, log_probabilities, unknown
@@ -306,6 +346,8 @@ def count_words(
                 continue
             non_symbol_words += 1
             non_symbol_characters += length
+            if stop_words == stop_number and own_list == 0 and unigrams.size == 0:
+                continue
             is_ascii = at - start == length
             own = length == 1 and met & CLASS_BITS == OWN_WORD
             if not own and met & CLASS_BITS != WORD:

@@ -116,12 +116,12 @@ def _text_features(
     line_kernels.count_lines(values, offsets, byte_pairs(), kinds, marks, config.short_line_characters, whole, by_line)
     by_word = np.zeros((len(texts), feature_kernels.COUNTS), dtype=np.int64)
     logs = np.zeros(len(texts), dtype=np.float64)
-    stop_keys, stop_starts, labels = _stop_words(
+    stop_keys, stop_starts, stop_number, labels = _stop_words(
         config.stop_words, tuple((label, words) for label, words in sorted(language_stop_words(config).items()))
     )
     lists = _list_numbers(languages, labels, len(texts))
     feature_kernels.count_words(
-        values, offsets, kinds, fold_table(), scripts, stop_keys, stop_starts, lists, unigrams.keys,
+        values, offsets, kinds, fold_table(), scripts, stop_keys, stop_starts, stop_number, lists, unigrams.keys,
         unigrams.log_probabilities, unigrams.unknown, by_word, logs,
     )  # fmt: skip
     coded = np.zeros(len(texts), dtype=np.int64)
@@ -296,8 +296,8 @@ def language_stop_words(config: QualityConfig) -> Mapping[str, tuple[str, ...]]:
 @lru_cache(maxsize=8)
 def _stop_words(
     stop_words: tuple[str, ...], lists: Lists
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], tuple[str, ...]]:
-    """The kernel's table of all lists and its filter (see `count_words`), and the labels of the lists from number 1."""
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], int, tuple[str, ...]]:
+    """The kernel's first three arguments on stop words (`count_words`); the labels of the lists from number 1."""
     words = [
         (number, fold(word)) for number, (_, found) in enumerate((("", stop_words), *lists)) for word in found if word
     ]
@@ -306,7 +306,8 @@ def _stop_words(
     for _, word in words:
         data = word.encode("utf-8", "replace")
         starts[data[0] & 31] |= 1 << min(len(data), 63)
-    return keys, np.array(starts, np.uint64), tuple(label for label, _ in lists)
+    number = len({word for number, word in words if number == 0})
+    return keys, np.array(starts, np.uint64), number, tuple(label for label, _ in lists)
 
 
 @lru_cache(maxsize=8)

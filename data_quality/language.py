@@ -70,7 +70,8 @@ def _mostly_capitals(samples: pa.LargeStringArray) -> list[bool]:
     used = values[offsets[0] : offsets[-1]]
 
     def count(found: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        return np.diff(np.concatenate([[0], np.cumsum(found, dtype=np.int64)])[ends])
+        counted: npt.NDArray[np.int64] = np.diff(np.concatenate([[0], np.cumsum(found, dtype=np.int64)])[ends])
+        return counted
 
     capitals = count((used >= ord("A")) & (used <= ord("Z")))
     letters = capitals + count((used >= ord("a")) & (used <= ord("z")))

@@ -204,6 +204,23 @@ _CODE = _rules(
     ),
 )
 
+_LICENCE_PERMISSIVE = _rules(
+    "licence-permissive",
+    "Gristmill; classes as in data_quality/rights.py",
+    (
+        (
+            "unclear", "licence_class", "not in", ("public-domain", "permissive"),
+            "no licence is stated that asks for no more than attribution",
+        ),
+    ),
+)  # fmt: skip
+
+_RESPECT_OPT_OUT = _rules(
+    "respect-opt-out",
+    "robots directives noai and noml; TDM Reservation Protocol (W3C community group, 2024), section 5",
+    (("opted-out", "ai_opt_out", "==", 1, "its publisher opts out of training"),),
+)
+
 PRESETS: dict[str, tuple[Rule, ...]] = {
     "none": (),
     "gopher": _GOPHER,
@@ -221,6 +238,8 @@ PRESETS: dict[str, tuple[Rule, ...]] = {
     "fineweb-2": _fineweb2(),
     "code": _CODE,
     "datatrove": _DATATROVE,
+    "licence-permissive": _LICENCE_PERMISSIVE,
+    "respect-opt-out": _RESPECT_OPT_OUT,
 }  # fmt: skip
 """Every preset's rules in the order in which they give their reason."""
 

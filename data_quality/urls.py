@@ -32,8 +32,10 @@ def url_features(urls: pa.Array | pa.ChunkedArray) -> dict[str, pa.Array]:
 
     A URL without a scheme is read as if it had one ("example.org/page").
     """
+    if urls.null_count == len(urls):
+        return {field.name: pa.nulls(len(urls), field.type) for field in URL_COLUMNS}
     rows = [_features(url) if url else (None,) * len(URL_COLUMNS) for url in urls.to_pylist()]
-    columns: Any = zip(*rows, strict=True) if rows else ((),) * len(URL_COLUMNS)
+    columns = zip(*rows, strict=True)
     return {field.name: pa.array(column, field.type) for field, column in zip(URL_COLUMNS, columns, strict=True)}
 
 

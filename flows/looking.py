@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from flows.cli import UsageError
-from stages import explain
+from stages import explain, report_data
 from stages.graph import ORDER
+from stages.samples import by_reason
 from storage import runs
 from storage.filesystem import Store
 from storage.manifests import ManifestError
@@ -94,12 +95,14 @@ def stage_output(store: Store, found: Mapping[str, Any], stage: str, samples: in
     }
     if stage in explain.DECISIONS or stage == "ingest":
         until = {name: outputs[name] for name in outputs if ORDER.index(name) <= ORDER.index(stage)}
-        answer["samples"] = explain.samples(until, samples) or _first_documents(output, samples)
+        answer["samples"] = by_reason(until, samples) or _first_documents(output, samples)
     if stage == "ingest":
         answer["ledger"] = output.read("about/ledger").slice(0, _LEDGER_ROWS).to_pylist()
         answer["quarantine"] = [row for part in output.parts("quarantine") for row in output.read(part).to_pylist()][
             :_LEDGER_ROWS
         ]
+    if stage == "quality":
+        answer["judges"] = report_data.judges_of(output)
     return answer
 
 

@@ -12,6 +12,7 @@ from stages import explain
 from stages.config import RunConfig
 from stages.plan import Selection
 from stages.runner import stage_fingerprint, standing
+from stages.samples import by_reason
 from tasks.artifacts import publish_plan, publish_summary
 
 StageName = Literal[
@@ -21,6 +22,7 @@ StageName = Literal[
     "decontaminate",
     "filter",
     "deduplicate",
+    "repeats",
     "select",
     "export-corpus",
     "tokenizer",
@@ -67,7 +69,7 @@ def pipeline(
             else:
                 made[stage] = run_inline(drive, stage)
         outputs = drive.session.outputs
-        publish_summary(explain.summary(outputs), explain.samples(outputs, SAMPLES) if "select" in outputs else {})
+        publish_summary(explain.summary(outputs), by_reason(outputs, SAMPLES) if "select" in outputs else {})
     return made
 
 

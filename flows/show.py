@@ -126,7 +126,7 @@ def runs(workspace: str, records: Sequence[Mapping[str, Any]]) -> None:
             str(done),
             str(len(record["attempts"])),
             record["updated"],
-            escape(str(attempt.get("message", ""))),
+            escape(_first_line(attempt)),
         )
     console.print(table)
 
@@ -150,9 +150,16 @@ def run(record: Mapping[str, Any]) -> None:
             attempt["ended"] or "",
             _state(attempt["status"]),
             f"{attempt['pid']} on {attempt['host']}",
-            escape(str(attempt.get("message", ""))),
+            escape(_first_line(attempt)),
         )
     console.print(table)
+    message = str(record["attempts"][-1].get("message", ""))
+    if "\n" in message:
+        console.print(f"\n{escape(message)}", soft_wrap=True)
+
+
+def _first_line(attempt: Mapping[str, Any]) -> str:
+    return str(attempt.get("message", "")).partition("\n")[0]
 
 
 def stage(found: Mapping[str, Any]) -> None:
@@ -186,12 +193,48 @@ def stage(found: Mapping[str, Any]) -> None:
     for kind, (files, rows, size) in sorted(kinds.items()):
         table.add_row(kind, f"{files:,}", f"{rows:,}", readable_bytes(size))
     console.print(table)
+    if found.get("judges", {}).get("documents"):
+        _judges(console, found["judges"])
     if "ledger" in found:
         _ledger(console, found["ledger"])
     for reason, documents in (found.get("samples") or {}).items():
         console.print(f"\n{_state(reason)}")
         for document in documents:
             _document(console, document)
+
+
+def _judges(console: Console, found: Mapping[str, Any]) -> None:
+    if found["classifiers"]:
+        header = ("classifier", "held out>", "accuracy>", "majority>", "AUC>", "calibration error>", "positive>")
+        table = new_table(*header, "negative>", "on both sides>")
+        for name, report in found["classifiers"].items():
+            if not report:
+                table.add_row(escape(name), "", "", "", "", "", "given", "given", "")
+                continue
+            test, counts = report["test"], report["documents"]
+            auc = "" if test["auc"] is None else f"{test['auc']:.4f}"
+            numbers = [counts[side]["used"] for side in ("positive", "negative")]
+            table.add_row(
+                escape(name),
+                f"{test['documents']:,}",
+                f"{test['accuracy']:.2%}",
+                f"{test['majority']:.2%}",
+                auc,
+                f"{test['expected_calibration_error']:.4f}",
+                *(f"{number:,}" for number in (*numbers, counts["in_both_sides"])),
+            )
+        console.print(table)
+    if found["lists"]:
+        table = new_table("list", "entries>", "documents with hits>", "hits>")
+        for row in found["lists"]:
+            numbers = [row[key] for key in ("entries", "documents", "hits")]
+            table.add_row(escape(row["name"]), *(f"{number:,}" for number in numbers))
+        console.print(table)
+    if found["licences"]:
+        table = new_table("licence class", "documents>")
+        for name, number in found["licences"].items():
+            table.add_row(escape(name), f"{number:,}")
+        console.print(table)
 
 
 def _ledger(console: Console, rows: Sequence[Mapping[str, Any]], most: int = 40) -> None:

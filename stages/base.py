@@ -199,6 +199,7 @@ def part_units(
     for name in extra:
         stage_name, _, kind = name.partition(":")
         sides.append((kind, {part.stem: part for part in inputs[stage_name].parts(kind)}))
+    whole = stage.parameters() if parameters is None else canonical(parameters)
     units = []
     for part in inputs["ingest"].parts("documents"):
         digests = {"documents": part.digest}
@@ -206,6 +207,6 @@ def part_units(
             if part.stem not in by_stem:
                 raise StageError(f"{stage.name}: there are no {kind} for the documents part {part.name}")
             digests[kind] = by_stem[part.stem].digest
-        key = stage.unit_key(parameters=stage.parameters(), name=part.stem, digests=digests, shared=canonical(shared))
+        key = stage.unit_key(parameters=whole, name=part.stem, digests=digests, shared=canonical(shared))
         units.append(Unit(part.stem, key, {"stem": part.stem}, part.bytes))
     return units

@@ -6,13 +6,16 @@ Prefect, no polars.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from corpus.config import ExportConfig, IngestConfig, SourceConfig, TokenizeConfig, TokenizerConfig
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.filter_config import FilterConfig
+from data_quality.judges_config import BlocklistConfig, ClassifierConfig, ScorerConfig
 from data_quality.quality_config import CutsConfig, DecontaminateConfig, QualityConfig
+from data_quality.repeats_config import RepeatsConfig
 from data_quality.select_config import SelectConfig
 from model.config import MixtureSegment, ModelConfig, TrainingConfig
 from model.finetune_config import EvaluateConfig, FinetuneConfig, GenerateConfig
@@ -21,13 +24,73 @@ from storage.settings import STRICT, setting
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassifierStageConfig:
+    """A classifier, and the documents that teach it what is good and what is not."""
+
+    __pydantic_config__ = STRICT
+
+    name: str = setting(
+        "Name of the column of its scores; it ends in _score.",
+        "quality_score",
+        pattern=r"^[a-z][a-z0-9_]*_score$",
+        max_length=64,
+    )
+    positive: tuple[SourceConfig, ...] = setting("Good examples, read like any source; they join no corpus.", ())
+    negative: tuple[SourceConfig, ...] = setting("Bad examples, read like any source; they join no corpus.", ())
+    positive_sources: tuple[str, ...] = setting("Names of ingest.sources whose documents are good examples.", ())
+    negative_sources: tuple[str, ...] = setting("Names of ingest.sources whose documents are bad examples.", ())
+    model: str = setting(
+        "The file of a model that an earlier run trained (models/NAME.arrow of its quality output), a path or fsspec "
+        "URL: nothing is trained. So a growing corpus keeps its scores.",
+        "",
+    )
+    training: ClassifierConfig = setting("How it is trained.", default_factory=ClassifierConfig)
+
+    def __post_init__(self) -> None:
+        sides = {
+            "positive": (self.positive, self.positive_sources),
+            "negative": (self.negative, self.negative_sources),
+        }
+        if self.model and any(any(side) for side in sides.values()):
+            raise ValueError(f"classifier {self.name!r}: a given model is not trained; leave out its examples")
+        for side, given in sides.items():
+            if not self.model and not any(given):
+                raise ValueError(
+                    f"classifier {self.name!r}: it has no {side} examples; name them in {side} (sources of their own) "
+                    f"or {side}_sources (of the corpus)"
+                )
+        both = set(self.positive_sources) & set(self.negative_sources)
+        if both:
+            raise ValueError(f"classifier {self.name!r}: {', '.join(sorted(both))} cannot be on both sides")
+        names = [source.name for source in (*self.positive, *self.negative)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"classifier {self.name!r}: two of its sources are called {name!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class QualityStageConfig:
-    """Evidence about single documents: features, and passages to cut."""
+    """Evidence about single documents: features, passages to cut, and what judges say."""
 
     __pydantic_config__ = STRICT
 
     features: QualityConfig = setting("What is measured.", default_factory=QualityConfig)
     cuts: CutsConfig = setting("Which passages are marked to be cut.", default_factory=CutsConfig)
+    classifiers: tuple[ClassifierStageConfig, ...] = setting(
+        "Linear classifiers; each gives a column of scores from 0 (bad) to 1 (good).", ()
+    )
+    blocklists: tuple[BlocklistConfig, ...] = setting("Lists of words, domains or addresses that are counted.", ())
+    scorers: tuple[ScorerConfig, ...] = setting("Functions of your own, each a column.", ())
+    rights: bool = setting(
+        "Whether licence and opt-outs are read from the documents' metadata (columns licence, licence_class, "
+        "ai_opt_out, noindex).",
+        False,
+    )
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is any judge."""
+        return bool(self.classifiers or self.blocklists or self.scorers or self.rights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +100,7 @@ class DecontaminateStageConfig:
     __pydantic_config__ = STRICT
 
     eval_sets: tuple[SourceConfig, ...] = setting("Evaluation sets, read like any source; one item a record.", ())
+    finetune_set: bool = setting("Whether finetune.data, where a run has it, is compared like an evaluation set.", True)
     comparison: DecontaminateConfig = setting("How they are compared.", default_factory=DecontaminateConfig)
 
 
@@ -121,6 +185,9 @@ class RunConfig:
     )
     filter: FilterConfig = setting("Rules.", default_factory=FilterConfig)
     deduplicate: DeduplicateConfig = setting("Duplicates.", default_factory=DeduplicateConfig)
+    repeats: RepeatsConfig | None = setting(
+        "Lines, paragraphs and runs of words that stand in many documents, as cuts; run where asked for.", None
+    )
     select: SelectConfig = setting("Caps, repeats, splits.", default_factory=SelectConfig)
     export_corpus: ExportConfig | None = setting("The cleaned corpus as files.", default_factory=ExportConfig)
     tokenizer: TokenizerConfig | None = setting("The vocabulary.", default_factory=TokenizerConfig)
@@ -144,6 +211,7 @@ class RunConfig:
                 f"deduplicate.bands × deduplicate.rows = {hashes} must be sketch.permutations = "
                 f"{self.sketch.permutations}"
             )
+        _check_classifiers(self.quality, [source.name for source in self.ingest.sources])
         _check_rules(self.filter, self.quality)
         limit = self.filter.contamination_overlap
         if limit is not None and self.decontaminate.comparison.minimum_overlap > limit:
@@ -152,14 +220,19 @@ class RunConfig:
                 f"must not exceed filter.contamination_overlap = {limit}: smaller overlaps are not stored"
             )
         names = [source.name for source in (*self.ingest.sources, *self.decontaminate.eval_sets)]
+        names += [self.finetune.data.name] if self.finetune and self.finetune.data else []
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(
-                    f"the source name {name!r} stands twice among ingest.sources and decontaminate.eval_sets"
+                    f"the source name {name!r} stands twice among ingest.sources, decontaminate.eval_sets and "
+                    "finetune.data"
                 )
         for name in self.select.sources:
             if name not in [source.name for source in self.ingest.sources]:
                 raise ValueError(f"select.sources.{name}: there is no source of this name in ingest.sources")
+        for name in self.repeats.counted_sources if self.repeats else ():
+            if name not in [source.name for source in self.ingest.sources]:
+                raise ValueError(f"repeats.counted_sources: there is no source {name!r} in ingest.sources")
         for user, needed in REQUIRES.items():
             if getattr(self, user) is not None:
                 for other in needed:
@@ -174,13 +247,26 @@ class RunConfig:
             raise ValueError("tokenize.arrow is false, but pretrain reads Arrow shards")
 
 
+def _check_classifiers(quality: QualityStageConfig, sources: Sequence[str]) -> None:
+    """Refuse examples from sources that the corpus does not have."""
+    for classifier in quality.classifiers:
+        for name in (*classifier.positive_sources, *classifier.negative_sources):
+            if name not in sources:
+                raise ValueError(
+                    f"quality.classifiers, {classifier.name}: there is no source {name!r} in ingest.sources "
+                    f"({', '.join(sources)})"
+                )
+
+
 def _check_rules(config: FilterConfig, quality: QualityStageConfig) -> None:
     """Refuse rules and gates that cannot be, and rules over what is not measured, before anything is done."""
     from data_quality.feature_table import feature_schema
     from data_quality.gates import check_expectations
     from data_quality.rules import CONTAMINATION, resolve_rules
+    from stages.judges import judged_columns
 
     measured = feature_schema(quality.features).names
+    measured += judged_columns(quality)
     check_expectations(config.expect, resolve_rules(config, measured), CONTAMINATION)
 
 

@@ -1,7 +1,7 @@
 """decontaminate: which documents share text with which evaluation items. Evidence only; `filter` decides.
 
-Parts: `eval_items/<set>` (the evaluation sets as documents), `index/ngrams`, and `overlaps/<stem>`, whose rows are hits
-of documents of `documents/<stem>`.
+Parts: `eval_items/<set>` (the evaluation sets as documents), `finetune_items/<set>` (a fine-tuning set of the same
+run), `index/ngrams`, and `overlaps/<stem>`, whose rows are hits of documents of `documents/<stem>`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from corpus.config import SourceConfig
 from stages.base import Context, Inputs, Stage, Unit, part_units
 from stages.config import DecontaminateStageConfig, RunConfig
 from storage.fingerprint import canonical
@@ -17,19 +18,25 @@ from storage.schemas import DOCUMENTS, OVERLAPS
 
 
 class Decontaminate(Stage[DecontaminateStageConfig]):
-    """N-gram overlap with the user's evaluation sets."""
+    """N-gram overlap with the user's evaluation sets, and with the documents the run is fine-tuned on."""
 
     name = "decontaminate"
     version = 1
     needs = ("ingest",)
 
-    def __init__(self, config: DecontaminateStageConfig) -> None:
+    def __init__(self, config: DecontaminateStageConfig, finetune: SourceConfig | None = None) -> None:
         super().__init__(config)
+        self.finetune = finetune
         self._inventory: Any = None
         self._index: tuple[str, Any] | None = None
 
-    def __reduce__(self) -> tuple[type[Decontaminate], tuple[DecontaminateStageConfig]]:
-        return Decontaminate, (self.config,)
+    def __reduce__(self) -> tuple[type[Decontaminate], tuple[DecontaminateStageConfig, SourceConfig | None]]:
+        return Decontaminate, (self.config, self.finetune)
+
+    def _sets(self) -> list[tuple[str, SourceConfig]]:
+        """What documents are compared with: the kind of part it is kept as, and where it is read from."""
+        sets = [("eval_items", source) for source in self.config.eval_sets]
+        return sets + ([("finetune_items", self.finetune)] if self.finetune else [])
 
     def parameters(self) -> Any:
         if self._inventory is None:
@@ -37,13 +44,13 @@ class Decontaminate(Stage[DecontaminateStageConfig]):
             from corpus.inventory import Inventory
             from stages.ingest import list_inputs
 
-            sets = self.config.eval_sets
-            self._inventory = (
-                list_inputs(IngestConfig(sources=sets), "decontaminate.eval_sets") if sets else Inventory(())
-            )
+            sets = tuple(source for _, source in self._sets())
+            settings = "decontaminate.eval_sets and finetune.data" if self.finetune else "decontaminate.eval_sets"
+            self._inventory = list_inputs(IngestConfig(sources=sets), settings) if sets else Inventory(())
         files = len(self._inventory.files)
         return {
             **canonical(self.config, self.name),
+            **({"finetune": canonical(self.finetune)} if self.finetune else {}),
             "inventory": {"digest": self._inventory.digest, "files": files, "bytes": self._inventory.bytes},
         }
 
@@ -55,9 +62,9 @@ class Decontaminate(Stage[DecontaminateStageConfig]):
         from data_quality.contamination import build_index
 
         items = []
-        for source in self.config.eval_sets:
+        for kind, source in self._sets():
             documents = read_all(source, NormaliseConfig())
-            writer.parquet(f"eval_items/{source.name}", documents, DOCUMENTS)
+            writer.parquet(f"{kind}/{source.name}", documents, DOCUMENTS)
             names = [
                 f"{uri}#{record}" for uri, record in zip(*documents.select(["uri", "record"]).columns, strict=True)
             ]
@@ -104,4 +111,5 @@ class Decontaminate(Stage[DecontaminateStageConfig]):
 
 def make(config: RunConfig) -> Decontaminate:
     """The stage of a run."""
-    return Decontaminate(config.decontaminate)
+    compared = config.finetune if config.decontaminate.finetune_set else None
+    return Decontaminate(config.decontaminate, compared.data if compared else None)

@@ -6,12 +6,13 @@ Parts: `result/evaluation`. The sets are the validation split and the evaluation
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from stages.base import Context, Inputs, Stage, StageError, Unit
 from stages.config import EvaluateStageConfig, RunConfig
 from stages.jobs import run_job
 from stages.pretrain import checkpoint_folder
-from stages.selected import selected_part
+from stages.selected import selected_part, with_cuts
 from storage.outputs import PartWriter, Receipt
 
 
@@ -71,7 +72,7 @@ class Evaluate(Stage[EvaluateStageConfig]):
         writer.count(read=scored, kept=scored)
 
 
-def make(config: RunConfig) -> Evaluate:
+def make(config: RunConfig) -> Stage[Any]:
     """The stage of a run."""
     assert config.evaluate is not None
-    return Evaluate(config.evaluate)
+    return with_cuts(Evaluate(config.evaluate), config)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_quality.presets import Rule
 from stages.base import StageError
 from stages.difference import word_difference
 from stages.graph import ORDER
+from stages.selected import CUTTERS
 from storage.filesystem import Store
 from storage.outputs import Output, output_folder
 
@@ -264,8 +265,9 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
     if "quality" in outputs:
         features = _row(outputs["quality"], f"features/{stem}", row)
         evidence["features"] = {name: value for name, value in features.items() if name != "id"}
-        if outputs["quality"].has(f"cuts/{stem}"):
-            evidence["cuts"] = _row(outputs["quality"], f"cuts/{stem}", row)["spans"]
+        if outputs["quality"].has(f"judgements/{stem}"):
+            judged = _row(outputs["quality"], f"judgements/{stem}", row)
+            evidence["judgements"] = {name: value for name, value in judged.items() if name != "id"}
     if "sketch" in outputs:
         evidence["shingles"] = _row(outputs["sketch"], f"signatures/{stem}", row)["shingles"]
     if "decontaminate" in outputs:
@@ -273,6 +275,9 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
         evidence["overlaps"] = [
             {k: v for k, v in overlap.items() if k != "id"} for overlap in overlaps if overlap["id"] == identity
         ]
+    cutters = [name for name in CUTTERS if name in outputs and outputs[name].has(f"cuts/{stem}")]
+    if cutters:
+        evidence["cuts"] = _cuts([_row(outputs[name], f"cuts/{stem}", row)["spans"] for name in cutters], text)
     decisions: dict[str, Any] = {}
     for stage in DECISIONS:
         if stage not in outputs:
@@ -286,7 +291,7 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
         answer.update(status="kept", stage=stage)
     evidence["decisions"] = decisions
     if "filter" in decisions:
-        known = {**document, **evidence.get("features", {})}
+        known = {**document, **evidence.get("features", {}), **evidence.get("judgements", {})}
         evidence["rules"] = _rules(outputs["filter"], decisions["filter"].get("hits", []), known)
     if "deduplicate" in decisions and outputs["deduplicate"].has(f"neighbours/{stem}"):
         neighbours = _row(outputs["deduplicate"], f"neighbours/{stem}", row)
@@ -307,6 +312,13 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
             times = seen_in_training(outputs, stem, identity.hex())
             evidence["training"] = {"shown": len(times), "times": times}
     return answer
+
+
+def _cuts(lists: Sequence[Sequence[Mapping[str, Any]]], text: str) -> list[dict[str, Any]]:
+    """The passages that are cut, in the order of the text, each with what it says."""
+    data = text.encode()
+    spans = sorted((span for spans in lists for span in spans), key=lambda span: (span["start"], span["end"]))
+    return [{**span, "text": data[span["start"] : span["end"]].decode()[:EXCERPT]} for span in spans]
 
 
 def _row(output: Output, name: str, row: int) -> dict[str, Any]:
@@ -383,44 +395,3 @@ def read_shard(output: Output, part: Any) -> Any:
     from storage.arrow_files import read_ipc
 
     return read_ipc(output.local_file(part)) if part.path.endswith(".arrow") else output.read(part)
-
-
-# ------------------------------------------------------------------------------------------------ samples
-
-
-def samples(outputs: Mapping[str, Output], number: int) -> dict[str, list[dict[str, Any]]]:
-    """A few real documents for "kept" and for every reason a document was dropped by, chosen by smallest id.
-
-    Reads the decisions of all parts and the text of the chosen rows only.
-    """
-    import polars as pl
-
-    stages = [stage for stage in DECISIONS if stage in outputs]
-    if not stages or not number:
-        return {}
-    frames = []
-    for part in outputs["ingest"].parts("documents"):
-        columns: dict[str, Any] = {}
-        for stage in stages:
-            table = outputs[stage].read(f"decisions/{part.stem}", ["id", "dropped_by"])
-            columns["id"] = pl.from_arrow(table.column("id"))
-            columns[stage] = pl.from_arrow(table.column("dropped_by"))
-        frame = pl.DataFrame(columns).with_columns(part=pl.lit(part.stem), row=pl.int_range(pl.len()))
-        frame = frame.with_columns(reason=pl.coalesce(*stages, pl.lit("kept")))
-        frames.append(frame.sort("id").group_by("reason", maintain_order=True).head(number))
-    if not frames:
-        return {}
-    chosen = pl.concat(frames).sort("id").group_by("reason", maintain_order=True).head(number)
-    found: dict[str, list[dict[str, Any]]] = {}
-    for (stem,), rows in chosen.sort("part", "row").group_by("part", maintain_order=True):
-        table = outputs["ingest"].read(f"documents/{stem}").take(rows["row"].to_numpy())
-        for document, reason in zip(table.to_pylist(), rows["reason"], strict=True):
-            entry = {
-                "id": document["id"].hex(),
-                "source": document["source"],
-                "uri": document["uri"],
-                "record": document["record"],
-                "excerpt": document["text"][:EXCERPT],
-            }
-            found.setdefault(reason, []).append(entry)
-    return {reason: sorted(found[reason], key=lambda e: str(e["id"])) for reason in sorted(found)}

@@ -5,10 +5,12 @@ Parts: `parquet/<split>-<stem>` and `jsonl/<split>-<stem>`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from corpus.config import ExportConfig
 from stages.base import Context, Inputs, Stage, Unit, part_units
 from stages.config import RunConfig
-from stages.selected import count_emptied, evidence, selected_part
+from stages.selected import count_emptied, evidence, selected_part, with_cuts
 from storage.outputs import PartWriter, Receipt
 from storage.schemas import DOCUMENTS
 
@@ -41,7 +43,7 @@ class ExportCorpus(Stage[ExportConfig]):
                 writer.bytes(f"jsonl/{split}-{stem}", jsonl_zst(documents), ".jsonl.zst", rows)
 
 
-def make(config: RunConfig) -> ExportCorpus:
+def make(config: RunConfig) -> Stage[Any]:
     """The stage of a run."""
     assert config.export_corpus is not None
-    return ExportCorpus(config.export_corpus)
+    return with_cuts(ExportCorpus(config.export_corpus), config)

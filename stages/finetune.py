@@ -16,7 +16,7 @@ from stages.base import Context, Inputs, Stage, StageError, Unit
 from stages.config import FinetuneStageConfig, RunConfig
 from stages.jobs import adopt_checkpoint, run_job, write_metrics
 from stages.pretrain import checkpoint_folder
-from stages.selected import selected_part
+from stages.selected import selected_part, with_cuts
 from storage.filesystem import Store
 from storage.fingerprint import canonical
 from storage.outputs import PartWriter, Receipt
@@ -159,7 +159,7 @@ def _local(store: Store, path: str, context: Context) -> Path:
     return target
 
 
-def make(config: RunConfig) -> Finetune:
+def make(config: RunConfig) -> Stage[Any]:
     """The stage of a run."""
     assert config.finetune is not None
-    return Finetune(config.finetune)
+    return with_cuts(Finetune(config.finetune), config)

@@ -16,6 +16,7 @@ ORDER = (
     "decontaminate",
     "filter",
     "deduplicate",
+    "repeats",
     "select",
     "export-corpus",
     "tokenizer",

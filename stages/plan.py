@@ -149,7 +149,7 @@ def _progress(
     receipts = reusable_receipts(store, stage.name, folder, others=True)
     start = receipts.get(f"start-{fingerprint}")
     if start is None and stage.starts():
-        return sum(1 for key in receipts if not key.startswith(("start-", "finish-"))), None
+        return sum(1 for key in receipts if not key.startswith(("start-", "finish-", "round-"))), None
     started = outputs.Receipt("", (), {}, {}, 0.0) if start is None else outputs.read_receipt(store, start)
     units = stage.units(found, started)
     return sum(1 for unit in units if unit.key in receipts), len(units)

@@ -1,7 +1,8 @@
-"""quality: features of every document, and the passages to cut. Evidence only: nothing is dropped here.
+"""quality: features of every document, the passages to cut, what judges say. Evidence only: nothing is dropped here.
 
-Parts: `features/<stem>` and, where cuts are configured, `cuts/<stem>`, row for row with `documents/<stem>`; and
-`unigrams/table`, the word frequencies that were used, where they are asked for.
+Parts: `features/<stem>` and, where they are configured, `cuts/<stem>` and `judgements/<stem>`, row for row with
+`documents/<stem>`; `unigrams/table`, the word frequencies that were used, where they are asked for; and what judges
+share (`stages/judges.py`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from corpus.config import IngestConfig
 from stages.base import Context, Inputs, Stage, StageError, Unit, part_units
 from stages.config import QualityStageConfig, RunConfig
+from stages.judges import Judges, judge_part
 from storage.fingerprint import canonical
 from storage.outputs import PartWriter, Receipt
 from storage.schemas import CUTS
@@ -26,18 +29,30 @@ UNIGRAM_PART = "unigrams/table"
 
 
 class Quality(Stage[QualityStageConfig]):
-    """One scan of the text for all features."""
+    """One scan of the text for all features, and one for the judges.
+
+    `reading` says how ingest treats text; the examples of classifiers are treated alike.
+    """
 
     name = "quality"
     version = 2
     needs = ("ingest",)
 
-    def __init__(self, config: QualityStageConfig) -> None:
+    def __init__(self, config: QualityStageConfig, reading: IngestConfig) -> None:
         super().__init__(config)
+        self.reading = reading
+        self.judges = Judges(config, reading)
         self._unigrams: tuple[str, UnigramTable] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Quality, (self.config, self.reading)
+
     def parameters(self) -> Any:
-        found = canonical(self.config, self.name)
+        return {**self._measured(), **self.judges.parameters()}
+
+    def _measured(self) -> dict[str, Any]:
+        """What features and cuts depend on."""
+        found = {"features": canonical(self.config.features), "cuts": canonical(self.config.cuts)}
         if self.config.features.unigram_table not in ("", CORPUS):
             found["features"]["unigram_table"] = self._file_digest
         return found
@@ -52,9 +67,10 @@ class Quality(Stage[QualityStageConfig]):
             raise StageError(f"quality.features.unigram_table: {path} cannot be read: {error}") from error
 
     def starts(self) -> bool:
-        return bool(self.config.features.unigram_table)
+        return bool(self.config.features.unigram_table) or self.judges.starts()
 
     def start(self, inputs: Inputs, writer: PartWriter) -> None:
+        self.judges.start(inputs, writer)
         path = self.config.features.unigram_table
         if not path:
             return
@@ -82,9 +98,14 @@ class Quality(Stage[QualityStageConfig]):
         table = [part for part in started.parts if part.name == UNIGRAM_PART]
         shared = table[0].digest if table else None
         path = table[0].path if table else None
-        return [replace(unit, payload={**unit.payload, "unigrams": path}) for unit in part_units(self, inputs, shared)]
+        measured = part_units(self, inputs, shared, parameters=self._measured())
+        units = [replace(unit, payload={**unit.payload, "unigrams": path}) for unit in measured]
+        return units + self.judges.units(self, inputs, started)
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
+        if "judges" in unit.payload:
+            judge_part(unit, inputs, writer, self.config)
+            return
         import pyarrow as pa
 
         from corpus.cuts import apply_cuts
@@ -128,4 +149,4 @@ class Quality(Stage[QualityStageConfig]):
 
 def make(config: RunConfig) -> Quality:
     """The stage of a run."""
-    return Quality(config.quality)
+    return Quality(config.quality, config.ingest)

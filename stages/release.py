@@ -48,6 +48,9 @@ class Release(Stage[ReleaseConfig]):
                 target = Path(folder) / kind
                 card = self._card(kind, inputs)
                 reports[kind] = release(checkpoint_folder(inputs[stage]), tokenizer, target, card, end_id=end_id)
+                if kind == "model" and inputs["tokenizer"].has("tokenizer/chat-template"):
+                    template = inputs["tokenizer"].local_file("tokenizer/chat-template")
+                    (target / "chat_template.jinja").write_bytes(template.read_bytes())
                 for file in sorted(target.iterdir()):
                     writer.file(f"{kind}/{file.stem}", file)
         writer.json("result/release", reports)

@@ -485,6 +485,47 @@ def scores(rows: Sequence[tuple[str, float, float]]) -> Chart:
     return _chart(traces, says + ".", height=290, barmode="group", yaxis={"range": [0, 1.08], "tickformat": ".0%"})
 
 
+def reliability(rows: Sequence[Row]) -> Chart:
+    """Share of positive documents in bins of the score; calibrated scores lie on the diagonal."""
+    bins = [f"{row['from']:.1f} to {row['to']:.1f}" for row in rows]
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [0, 1],
+            "y": [0, 1],
+            "name": "calibrated",
+            "meta": {"role": "second"},
+            "line": {"dash": "dot"},
+            "hoverinfo": "skip",
+        },
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "x": [row["mean_score"] for row in rows],
+            "y": [row["positive_share"] for row in rows],
+            "customdata": [row["documents"] for row in rows],
+            "name": "held-out documents",
+            "meta": {"role": "kept"},
+            "hovertemplate": "score %{x:.2f}: %{y:.1%} positive of %{customdata:,} documents<extra></extra>",
+        },
+    ]
+    total = sum(row["documents"] for row in rows)
+    off = max((abs(row["mean_score"] - row["positive_share"]) for row in rows), default=0.0)
+    return _chart(
+        traces,
+        f"Scores of {total:,} held-out documents; no bin is farther from the diagonal than {off:.2f}.",
+        header=("score", "documents", "mean score", "positive"),
+        rows=[
+            (name, row["documents"], f"{row['mean_score']:.3f}", f"{row['positive_share']:.1%}")
+            for name, row in zip(bins, rows, strict=True)
+        ],
+        height=290,
+        xaxis={"title": {"text": "mean score"}, "range": [0, 1]},
+        yaxis={"title": {"text": "share of positive documents"}, "range": [0, 1.05], "tickformat": ".0%"},
+    )
+
+
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Chart:
     """Rows are true classes, columns predicted ones; shades are shares of the row."""
     names = [f"{label(name, 24)}" for name in classes]

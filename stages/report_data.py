@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from data_quality.columns import FEATURES, column
+from data_quality.columns import FEATURES, JUDGEMENTS, column, where_stored
 from data_quality.feature_table import FEATURE_TYPES
 from data_quality.tally import by, frame_of
 from stages import explain
 from stages.graph import ORDER
 from stages.report_clusters import largest_clusters, similarities
+from stages.samples import by_reason
+from stages.selected import CUTTERS
 from storage.outputs import Output
 
 Row = dict[str, Any]
@@ -102,6 +104,9 @@ class ReportData:
     quarantined: list[Row]
     normalised: dict[str, int]
     cuts: list[Row]
+    judges: Row
+    """documents, classifiers (name: what was measured), lists, licences (class: documents)."""
+    repeats: Row | None
     rules: list[Row]
     """The rules in force, each with `condition`, `first` (documents it is the reason of), `hits` (all it would drop)
     and `alone` (those that no other rule would drop)."""
@@ -143,13 +148,15 @@ def gather(outputs: Mapping[str, Output], samples: int, *, check: Check = lambda
         files=_files(ordered["ingest"]),
         quarantined=_quarantined(ordered["ingest"]),
         normalised=ordered["ingest"].read_json("about/normalised") if ordered["ingest"].has("about/normalised") else {},
-        cuts=_cuts(ordered["quality"], check),
+        cuts=_cuts([ordered[name] for name in CUTTERS if name in ordered], check),
+        repeats=_json(ordered, "repeats", "about/repeats"),
+        judges=judges_of(ordered["quality"], check),
         rules=rules,
         overlaps=[(a, b, number) for a, b, number in ordered["filter"].read_json("about/tally")["pairs"]],
         groups=frame_of(ordered["select"].read_json("about/tally")["groups"]).to_dicts(),
         duplicates=_duplicates(ordered, check),
         contamination=_contamination(ordered, check),
-        samples=explain.samples(ordered, samples),
+        samples=by_reason(ordered, samples),
         tokens=_json(ordered, "tokenize", "summary/tokens"),
         tokenizer=_json(ordered, "tokenizer", "tokenizer/report"),
         training=_training(ordered.get("pretrain"), "result/training"),
@@ -231,7 +238,7 @@ def _features_to_show(rules: list[Row]) -> list[str]:
     found: list[str] = []
     for rule in sorted(rules, key=lambda rule: -int(rule["hits"])):
         known = column(rule["feature"])
-        numeric = known is not None and known.type == "number" and known.kind == FEATURES
+        numeric = known is not None and known.type == "number" and known.kind in (FEATURES, JUDGEMENTS)
         if numeric and rule["hits"] and rule["feature"] not in found:
             found.append(rule["feature"])
     return found[:FEATURES_SHOWN]
@@ -240,21 +247,76 @@ def _features_to_show(rules: list[Row]) -> list[str]:
 def _empty_histogram(outputs: Mapping[str, Output], feature: str, check: Check) -> Histogram:
     import polars as pl
 
-    if feature.endswith(("_share", "_ratio", "_score")):
+    if feature.endswith(("_share", "_ratio")) or feature in ("language_score", *_classifiers(outputs["quality"])):
         return Histogram.even(0.0, 1.0, 40)
     if feature.endswith("mean_word_length"):
         return Histogram.even(0.0, 20.0, 40)
     if feature.endswith("stop_words"):
         return Histogram.even(-0.5, 32.5, 33)
-    if pa.types.is_integer(FEATURE_TYPES[feature]):
+    if feature.endswith("_hits") or pa.types.is_integer(FEATURE_TYPES.get(feature, pa.null())):
         return Histogram.of_lengths()
     low, high = math.inf, -math.inf
     for stem in _parts(outputs, check):
-        stored = outputs["quality"].read(f"features/{stem}", [feature]).column(feature)
+        stored = _stored(outputs["quality"], stem, [feature])[feature]
         values = pl.Series(pl.from_arrow(stored)).fill_nan(None).drop_nulls()
         if len(values):
             low, high = min(low, float(values.min())), max(high, float(values.max()))  # type: ignore[arg-type]
-    return Histogram.even(low, high, 40) if low < high else Histogram.even(min(low, 0.0), 1.0, 40)
+    return Histogram.even(low, high, 40) if low < high else Histogram.even(min(low, 0.0), max(high, 1.0), 40)
+
+
+def _stored(quality: Output, stem: str, names: list[str]) -> dict[str, pa.ChunkedArray]:
+    """Columns of the quality stage for one part, wherever they lie."""
+    found: dict[str, pa.ChunkedArray] = {}
+    for kind, columns in where_stored(names).items():
+        table = quality.read(f"{kind}/{stem}", columns)
+        found |= {name: table.column(name) for name in columns}
+    return found
+
+
+def _classifiers(quality: Output) -> list[str]:
+    return [part.stem for part in quality.parts("models")]
+
+
+def judges_of(quality: Output, check: Check = lambda: None) -> Row:
+    """What was measured of each classifier, and how many documents each list, scorer and licence class has."""
+    import pyarrow.compute as pc
+
+    counted: dict[str, list[int]] = {}
+    licences: dict[str, int] = {}
+    documents = 0
+    for part in quality.parts("judgements"):
+        check()
+        table = quality.read(part)
+        documents += table.num_rows
+        for name in table.column_names:
+            if name.endswith("_hits"):
+                sums = counted.setdefault(name, [0, 0])
+                sums[0] += pc.sum(pc.greater(table.column(name), 0)).as_py() or 0
+                sums[1] += pc.sum(table.column(name)).as_py() or 0
+        if "licence_class" in table.column_names:
+            for row in pc.value_counts(table.column("licence_class")).to_pylist():
+                licences[row["values"]] = licences.get(row["values"], 0) + row["counts"]
+            licences["opted out"] = licences.get("opted out", 0) + (pc.sum(table.column("ai_opt_out")).as_py() or 0)
+    entries = {part.stem: part.rows for part in quality.parts("lists")}
+    return {
+        "documents": documents,
+        "classifiers": {
+            part.stem: dict(quality.read_json(f"model_reports/{part.stem}"))
+            if quality.has(f"model_reports/{part.stem}")
+            else {}
+            for part in quality.parts("models")
+        },
+        "lists": [
+            {
+                "name": name,
+                "entries": number,
+                "documents": counted[f"{name}_hits"][0],
+                "hits": counted[f"{name}_hits"][1],
+            }
+            for name, number in entries.items()
+        ],
+        "licences": dict(sorted(licences.items(), key=lambda item: (-item[1], item[0]))),
+    }
 
 
 def _scan(outputs: Mapping[str, Output], features: list[str], check: Check) -> Scan:
@@ -263,9 +325,9 @@ def _scan(outputs: Mapping[str, Output], features: list[str], check: Check) -> S
     lengths = Histogram.of_lengths()
     histograms = {feature: _empty_histogram(outputs, feature, check) for feature in features}
     for stem in _parts(outputs, check):
-        measured = outputs["quality"].read(f"features/{stem}", sorted({"bytes", *features}))
+        measured = _stored(outputs["quality"], stem, sorted({"bytes", *features}))
         decided = outputs["select"].read(f"decisions/{stem}", ["dropped_by"])
-        frame = pl.DataFrame({name: pl.from_arrow(measured.column(name)) for name in measured.column_names})
+        frame = pl.DataFrame({name: pl.from_arrow(found) for name, found in measured.items()})
         frame = frame.with_columns(selected=pl.Series(pl.from_arrow(decided.column("dropped_by"))).is_null())
         for series, rows in (("selected", pl.col("selected")), ("dropped", ~pl.col("selected"))):
             lengths.add(series, frame.filter(rows)["bytes"].to_numpy())
@@ -337,14 +399,14 @@ def _quarantined(ingest: Output) -> list[Row]:
     return sorted(found, key=lambda row: (row["error"], row["source"], row["uri"], row["record"]))
 
 
-def _cuts(quality: Output, check: Check) -> list[Row]:
+def _cuts(outputs: Sequence[Output], check: Check) -> list[Row]:
     """Passages marked to be cut: reason, documents, passages, bytes."""
     import polars as pl
 
     frames = []
-    for part in quality.parts("cuts"):
+    for output, part in ((cutter, part) for cutter in outputs for part in cutter.parts("cuts")):
         check()
-        spans = pl.DataFrame({"span": pl.Series(pl.from_arrow(quality.read(part, ["spans"]).column("spans")))})
+        spans = pl.DataFrame({"span": pl.Series(pl.from_arrow(output.read(part, ["spans"]).column("spans")))})
         one = spans.with_row_index("row").explode("span").drop_nulls().unnest("span")
         if one.height:
             frames.append(
@@ -373,7 +435,8 @@ def _contamination(outputs: Mapping[str, Output], check: Check) -> Row:
 
     output = outputs["decontaminate"]
     limit = outputs["filter"].manifest["parameters"].get("contamination_overlap")
-    items: dict[str, int] = {part.stem: part.rows for part in output.parts("eval_items")}
+    sets_read = [*output.parts("eval_items"), *output.parts("finetune_items")]
+    items: dict[str, int] = {part.stem: part.rows for part in sets_read}
     hit: dict[str, set[str]] = {name: set() for name in items}
     documents: dict[str, set[bytes]] = {name: set() for name in items}
     dropped: dict[str, set[bytes]] = {name: set() for name in items}

@@ -179,6 +179,16 @@ def excerpt(text: Any, *, cut: bool = False) -> Html:
     return element("pre", text, "…" if cut else "", class_="excerpt", dir="auto")
 
 
+def marked(text: str, marks: Sequence[tuple[int, int]], *, cut: bool = False, begun: bool = False) -> Html:
+    """A passage of a document with some of it marked; `begun` and `cut` say that there is text before and after."""
+    pieces: list[Any] = ["…"] if begun else []
+    at = 0
+    for start, end in marks:
+        pieces += [text[at:start], element("mark", text[start:end])]
+        at = end
+    return excerpt(join([*pieces, text[at:]]), cut=cut)
+
+
 def differing(text: str, other: str) -> Html:
     """`text` with the words marked that `other` does not have in that place."""
     mine, theirs = _WORDS.findall(text), _WORDS.findall(other)

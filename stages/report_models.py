@@ -137,6 +137,13 @@ def _tokenizer(report: Row) -> Html:
         pieces.append(excerpt(report["round_trip_example"] or ""))
     else:
         pieces.append(paragraph("Decoding gave every one of them back as it was."))
+    for name in ("source", "language"):
+        found = report.get(f"{name}s", {})
+        rows = [
+            (key, row["documents"], size(row["bytes"]), _number(row["bytes_per_token"])) for key, row in found.items()
+        ]
+        if len(rows) > 1:
+            pieces.append(table(f"Bytes per token by {name}", (name, "documents", "text", "bytes per token"), rows))
     tokens = report["longest_tokens"]
     longest = [(element("bdi", code(_shown(row["token"]))), row["bytes"], row["count"]) for row in tokens]
     summary = element("summary", "Longest tokens")

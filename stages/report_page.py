@@ -12,7 +12,6 @@ from typing import Any
 from stages import report_charts as charts
 from stages import report_models as models
 from stages import report_quality as quality
-from stages.explain import EXCERPT
 from stages.report_assets import SCRIPT, STYLE, content_policy, packed_plotly
 from stages.report_data import ReportData
 from stages.report_html import (
@@ -21,18 +20,20 @@ from stages.report_html import (
     differing,
     element,
     escape,
-    excerpt,
     figure,
     join,
+    marked,
     paragraph,
     share,
     size,
     table,
 )  # fmt: skip
+from stages.report_judges import judges
 from stages.report_models import Occasion
 
 Row = Mapping[str, Any]
 REASONS_SHOWN = 8
+REPEATS_SHOWN = 10
 DECIDING = ("filter", "deduplicate", "select")
 
 
@@ -52,6 +53,7 @@ def page(data: ReportData, occasion: Occasion) -> str:
         ("Lengths and languages", lambda: quality.languages(data)),
         ("Rules", lambda: quality.rules(data)),
         ("Features", lambda: quality.features(data)),
+        ("Judges", lambda: judges(data)),
         ("Duplicates", lambda: duplicates(data)),
         ("Contamination", lambda: contamination(data)),
         ("Samples", lambda: samples(data)),
@@ -176,6 +178,9 @@ def sources(data: ReportData) -> Html:
         cuts = [(row["reason"], row["documents"], row["passages"], size(row["bytes"])) for row in data.cuts]
         pieces.append(element("h3", "Passages cut where text leaves the house"))
         pieces.append(table("Cuts", ("reason", "documents", "passages", "text"), cuts))
+    if data.repeats and data.repeats["most"]:
+        most = [(row["documents"], row["kind"], _wide(row["text"])) for row in data.repeats["most"][:REPEATS_SHOWN]]
+        pieces.append(table("What stands in most documents", ("documents", "kind", "text"), most))
     return join(pieces)
 
 
@@ -310,10 +315,28 @@ def samples(data: ReportData) -> Html:
         title = element("summary", element("strong", reason), " – ", element("span", note, class_="soft"))
         shown = []
         for entry in data.samples[reason]:
-            shown.append(paragraph(_place(entry), " ", code(entry["id"]), class_="place"))
-            shown.append(excerpt(entry["excerpt"], cut=len(entry["excerpt"]) == EXCERPT))
+            shown += _sample(entry)
         pieces.append(element("details", title, *shown, open="" if reason == "kept" else None))
     return join(pieces)
+
+
+def _sample(entry: Row) -> list[Html]:
+    """A document: where it stands, what was measured of it, its beginning and its marked passages."""
+    said = [_place(entry), " ", code(entry["id"])]
+    if entry["measured"] is not None:
+        values = (f"{name} = {_value(value)}" for name, value in entry["measured"]["values"].items())
+        said += [Html("<br>"), ", ".join(values), "; dropped where ", entry["measured"]["drops_if"]]
+    if entry["keeper"] is not None:
+        said += [Html("<br>"), "stays: ", _place(entry["keeper"]), f", similarity {entry['keeper']['similarity']:.3f}"]
+    shown = [paragraph(*said, class_="place")]
+    for passage in entry["passages"]:
+        cut = passage["start"] + len(passage["text"]) < entry["characters"]
+        shown.append(marked(passage["text"], passage["marks"], cut=cut, begun=passage["start"] > 0))
+    return shown
+
+
+def _value(value: Any) -> str:
+    return "nothing" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 __all__ = ["Occasion", "page"]

@@ -6,9 +6,10 @@ Documents are chosen by smallest id; ids are hashes of the texts, so the choice 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from data_quality import fineweb2
 from data_quality.presets import Rule
 from stages import explain
 from stages.base import StageError
@@ -26,7 +27,7 @@ AROUND = 120
 """Characters shown before and after a passage."""
 PASSAGES = 4
 """Passages shown of a document beside its beginning."""
-BEGINNING = 280
+BEGINNING = 480
 
 
 def samples(
@@ -56,10 +57,9 @@ def samples(
     StageError
         If the run has no decisions yet, or nothing was dropped by this reason: it says what there is.
     """
-    stages = [stage for stage in explain.DECISIONS if stage in outputs]
-    if not stages:
+    if not any(stage in outputs for stage in explain.DECISIONS):
         raise StageError("this run has no finished filter yet: nothing is kept or dropped")
-    chosen, reasons, others = _choose(outputs, stages, reason, number, {"source": source, "language": language})
+    chosen, reasons, others = _choose(outputs, reason, number, {"source": source, "language": language})
     if not chosen.height:
         if reason not in reasons:
             known = {KEPT, *reasons, *(rule.name for rule in _rules(outputs).values())}
@@ -76,6 +76,22 @@ def samples(
     return described(outputs, chosen, [*_rules(outputs).values()])
 
 
+def by_reason(outputs: Mapping[str, Output], number: int) -> dict[str, list[Found]]:
+    """A few real documents for "kept" and for every reason there is, each as `described`.
+
+    Reads the decisions of all parts and the text of the chosen rows only. Empty if nothing is decided yet.
+    """
+    import polars as pl
+
+    frames = [_first(frame, number, "reason") for frame in _reasons(outputs)] if number else []
+    if not frames:
+        return {}
+    found: dict[str, list[Found]] = {}
+    for entry in described(outputs, _first(pl.concat(frames), number, "reason"), [*_rules(outputs).values()]):
+        found.setdefault(str(entry["reason"]), []).append(entry)
+    return {reason: found[reason] for reason in sorted(found)}
+
+
 def described(outputs: Mapping[str, Output], chosen: pl.DataFrame, table: Sequence[Rule]) -> list[Found]:
     """What there is to see of chosen documents, in the order of their ids.
 
@@ -87,9 +103,9 @@ def described(outputs: Mapping[str, Output], chosen: pl.DataFrame, table: Sequen
     Returns
     -------
     list
-        id, source, uri, record, language, reason, `measured` (condition of the rule and the values it saw), `keeper`
-        (of a duplicate: the document that stays, and how similar it is) and `passages`: (characters before it, text,
-        marks as ranges inside that text).
+        id, source, uri, record, language, characters, excerpt, reason, `measured` (condition of the rule and the values
+        it saw), `keeper` (of a duplicate: the document that stays, and how similar it is) and `passages`: characters
+        before it, text, marks as ranges inside that text.
     """
     rules = {rule.name: rule for rule in table}
     found: list[Found] = []
@@ -97,6 +113,9 @@ def described(outputs: Mapping[str, Output], chosen: pl.DataFrame, table: Sequen
         at = rows["row"].to_numpy()
         documents = outputs["ingest"].read(f"documents/{stem}").take(at).to_pylist()
         features = outputs["quality"].read(f"features/{stem}").take(at).to_pylist()
+        if outputs["quality"].has(f"judgements/{stem}"):
+            judged = outputs["quality"].read(f"judgements/{stem}").take(at).to_pylist()
+            features = [{**one, **other} for one, other in zip(features, judged, strict=True)]
         for row, document, measured in zip(rows.to_dicts(), documents, features, strict=True):
             known = {**measured, **document}
             rule = rules.get(row["reason"])
@@ -108,6 +127,7 @@ def described(outputs: Mapping[str, Output], chosen: pl.DataFrame, table: Sequen
                     **{name: document[name] for name in ("source", "uri", "record")},
                     "language": measured.get("language"),
                     "characters": len(document["text"]),
+                    "excerpt": document["text"][: explain.EXCERPT],
                     "measured": _measured(rule, known),
                     "keeper": _keeper(outputs, str(stem), row["row"]) if row["reason"] in REASONS.values() else None,
                     "passages": passages(document["text"], spans),
@@ -140,7 +160,7 @@ def passages(text: str, spans: Sequence[tuple[int, int]]) -> list[Found]:
 
 
 def _choose(
-    outputs: Mapping[str, Output], stages: Sequence[str], reason: str, number: int, wanted: Mapping[str, str | None]
+    outputs: Mapping[str, Output], reason: str, number: int, wanted: Mapping[str, str | None]
 ) -> tuple[pl.DataFrame, dict[str, int], list[str]]:
     """The chosen documents, how many there are of every reason, and what the wanted columns hold for this reason."""
     import polars as pl
@@ -148,16 +168,7 @@ def _choose(
     frames: list[pl.DataFrame] = []
     counts: dict[str, int] = {}
     others: set[str] = set()
-    for part in outputs["ingest"].parts("documents"):
-        columns: dict[str, Any] = {}
-        for stage in stages:
-            table = outputs[stage].read(f"decisions/{part.stem}", ["id", "dropped_by"])
-            columns["id"] = pl.from_arrow(table.column("id"))
-            columns[stage] = pl.from_arrow(table.column("dropped_by"))
-        # The first stage's word counts: later ones only say that an earlier one dropped it.
-        frame = pl.DataFrame(columns).select(
-            "id", reason=pl.coalesce(*stages, pl.lit(KEPT)), part=pl.lit(part.stem), row=pl.int_range(pl.len())
-        )
+    for frame in _reasons(outputs):
         for name, count in frame["reason"].value_counts().iter_rows():
             counts[name] = counts.get(name, 0) + count
         frame = frame.filter(pl.col("reason") == reason)
@@ -165,13 +176,36 @@ def _choose(
             if value is None or not frame.height:
                 continue
             stored = ("ingest", "documents") if name == "source" else ("quality", "features")
-            column = outputs[stored[0]].read(f"{stored[1]}/{part.stem}", [name]).column(name)
+            column = outputs[stored[0]].read(f"{stored[1]}/{frame['part'][0]}", [name]).column(name)
             frame = frame.with_columns(pl.Series(name, pl.from_arrow(column)).gather(frame["row"]))
             others.update(str(one) for one in frame[name].unique().drop_nulls())
             frame = frame.filter(pl.col(name) == value).drop(name)
-        frames.append(frame.sort("id", "row").head(number))
-    chosen = pl.concat(frames).sort("id", "part", "row").head(number) if frames else pl.DataFrame()
+        frames.append(_first(frame, number))
+    chosen = _first(pl.concat(frames), number) if frames else pl.DataFrame()
     return chosen, counts, sorted(others)
+
+
+def _reasons(outputs: Mapping[str, Output]) -> Iterator[pl.DataFrame]:
+    """For every part, of every document: id, reason (KEPT if no decision there is dropped it), part, row."""
+    import polars as pl
+
+    stages = [stage for stage in explain.DECISIONS if stage in outputs]
+    for part in outputs["ingest"].parts("documents") if stages else ():
+        columns: dict[str, Any] = {}
+        for stage in stages:
+            table = outputs[stage].read(f"decisions/{part.stem}", ["id", "dropped_by"])
+            columns["id"] = pl.from_arrow(table.column("id"))
+            columns[stage] = pl.from_arrow(table.column("dropped_by"))
+        # The first stage's word counts: later ones only say that an earlier one dropped it.
+        yield pl.DataFrame(columns).select(
+            "id", reason=pl.coalesce(*stages, pl.lit(KEPT)), part=pl.lit(part.stem), row=pl.int_range(pl.len())
+        )
+
+
+def _first(documents: pl.DataFrame, number: int, each: str | None = None) -> pl.DataFrame:
+    """The documents of the smallest ids, in all or of each value of a column."""
+    ordered = documents.sort("id", "part", "row")
+    return ordered.head(number) if each is None else ordered.group_by(each, maintain_order=True).head(number)
 
 
 def _rules(outputs: Mapping[str, Output]) -> dict[str, Rule]:
@@ -220,18 +254,21 @@ def _spans(
         return merged((at, at + len(one)) for one in shared if one and (at := text.find(one)) >= 0)
     if rule is None or rule.expression is not None:
         return []
+    if rule.feature.endswith(("_hits", "_word_share")):
+        from stages.judges import listed_passages
+
+        return merged(listed_passages(outputs["quality"], rule.feature, text))
     if isinstance(rule.threshold, Mapping):
         rule = Rule(rule.name, rule.feature, rule.comparison, rule.threshold.get(known["language"]), "", "")
     return marks(text, rule, _stop_words(outputs["quality"], rule.feature, known.get("language")))
 
 
 def _stop_words(quality: Output, feature: str, language: str | None) -> Sequence[str]:
+    """The list that a feature counts in documents of a language; empty if it counts none."""
+    if not feature.endswith("stop_words"):
+        return ()
     settings = quality.manifest["parameters"]["features"]
-    if feature.endswith("language_stop_words"):
-        lists = settings.get("language_stop_words")
-        if isinstance(lists, str):
-            from data_quality import fineweb2
-
-            lists = fineweb2.stop_words()
-        return tuple((lists or {}).get(language, ()))
-    return tuple(settings["stop_words"]) if feature.endswith("stop_words") else ()
+    if not feature.endswith("language_stop_words"):
+        return tuple(settings["stop_words"])
+    lists = settings["language_stop_words"]
+    return tuple((fineweb2.stop_words() if isinstance(lists, str) else lists).get(str(language), ()))

@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stages.base import Inputs
+from stages.base import Inputs, Stage
+from stages.config import RunConfig
 from storage.outputs import PartWriter
 
 EMPTIED = "empty after cuts"
 """Why a selected document is in no shard and no export: all of its text was cut."""
 
 
+CUTTERS = ("quality", "repeats")
+"""The stages whose cuts are applied; `repeats` is run only where it is configured."""
+
+
+def with_cuts(stage: Stage[Any], config: RunConfig) -> Stage[Any]:
+    """A stage that reads selected documents, which are cut by `repeats` too where a run has it."""
+    if config.repeats is not None:
+        stage.needs = (*stage.needs, "repeats")
+    return stage
+
+
 def evidence(inputs: Inputs) -> tuple[str, ...]:
     """What, beside documents, decides which text of a part leaves: for `part_units`."""
-    return ("select:decisions", *(("quality:cuts",) if inputs["quality"].parts("cuts") else ()))
+    cuts = [f"{name}:cuts" for name in CUTTERS if name in inputs and inputs[name].parts("cuts")]
+    return ("select:decisions", *cuts)
 
 
 def selected_part(inputs: Inputs, stem: str, split: str | None, columns: Sequence[str]) -> Any:
@@ -23,7 +36,7 @@ def selected_part(inputs: Inputs, stem: str, split: str | None, columns: Sequenc
     Parameters
     ----------
     inputs
-        Must hold ingest, quality and select.
+        Must hold ingest, quality and select, and repeats where the run has it.
     split
         "train", "validation", or None for both.
     columns
@@ -33,6 +46,7 @@ def selected_part(inputs: Inputs, stem: str, split: str | None, columns: Sequenc
     import pyarrow as pa
 
     from corpus.cuts import apply_cuts
+    from corpus.joined_cuts import join_cuts
 
     decisions = inputs["select"].read(f"decisions/{stem}", ["dropped_by", "split", "repeats"])
     frame = pl.from_arrow(decisions)
@@ -42,9 +56,10 @@ def selected_part(inputs: Inputs, stem: str, split: str | None, columns: Sequenc
         keep &= frame["split"] == split
     rows = pa.array(keep.arg_true().to_numpy())
     table = inputs["ingest"].read(f"documents/{stem}", list(columns)).take(rows)
-    if "text" in columns and inputs["quality"].has(f"cuts/{stem}"):
-        spans = inputs["quality"].read(f"cuts/{stem}", ["spans"]).column("spans").take(rows)
-        texts = apply_cuts(table.column("text"), spans)
+    cutters = [inputs[name] for name in CUTTERS if name in inputs and inputs[name].has(f"cuts/{stem}")]
+    if "text" in columns and cutters:
+        spans = [cutter.read(f"cuts/{stem}", ["spans"]).column("spans").take(rows) for cutter in cutters]
+        texts = apply_cuts(table.column("text"), join_cuts(spans))
         table = table.set_column(table.column_names.index("text"), "text", texts)
     chosen = decisions.take(rows)
     return table.append_column("split", chosen.column("split")).append_column("repeats", chosen.column("repeats"))

@@ -184,6 +184,7 @@ def _shards(store: Store, ingest: Output, places: set[tuple[str, int]], outputs:
     reached = {ingest.digest}
     for stage in (
         "decontaminate",
+        "repeats",
         "export-corpus",
         "tokenize",
         "pretrain",
@@ -202,8 +203,8 @@ def _shards(store: Store, ingest: Output, places: set[tuple[str, int]], outputs:
                 if ingest.digest in inputs and (held := [p.path for p in output.parts() if _holds(output, p, ids)]):
                     found += held
                     reached.add(output.digest)
-            elif inputs & (reached if stage in ("decontaminate", "report") else reached - {ingest.digest}):
-                # Reports and overlaps quote documents.
+            elif inputs & (reached if stage in ("decontaminate", "repeats", "report") else reached - {ingest.digest}):
+                # Reports, overlaps and repeats quote documents.
                 reached.add(output.digest)
                 outputs[folder] = None
     return found

@@ -1,31 +1,36 @@
-"""tokenize: the selected documents as token shards, one row a document.
+"""tokenize: the selected documents as token shards, one row a document, each shard of one split and source.
 
-Parts: `<split>-arrow/<stem>-<k>` (mapped into memory for training), `<split>-parquet/<stem>-<k>` (to share, to query)
-`summary/tokens`: documents, rows (repeats counted), tokens and end tokens by split and source, and `summary/shards`:
-the source and the tokens of every shard, which training needs to know before it opens one.
+Parts: `<split>-arrow/<stem>-<k>` (mapped into memory for training), `<split>-parquet/<stem>-<k>` (to share, to query),
+`<split>-megatron/<stem>-<k>.bin` and `.idx`, `<split>-npy/<stem>-<k>` (for other trainers);
+`summary/tokens`: documents, rows (repeats counted), tokens and end tokens by split and source; `summary/shards`: the
+source and the tokens of every shard, which training needs to know before it opens one; `about/encoding`: documents by
+the way they were encoded, and how many were compared with the library.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from corpus.config import TokenizeConfig
 from stages.base import Context, Inputs, Stage, StageError, Unit, part_units
 from stages.config import RunConfig
-from stages.selected import count_emptied, evidence, selected_part
+from stages.selected import count_emptied, evidence, selected_part, with_cuts
 from storage.manifests import ManifestError
 from storage.outputs import PartWriter, Receipt
 from storage.schemas import token_schema, token_type
 
 SPLITS = ("train", "validation")
+COUNTED = ("documents", "rows", "tokens", "end_tokens", "bytes")
 
 
 class Tokenize(Stage[TokenizeConfig]):
     """Encodes every selected document, cuts applied, as often as it is repeated."""
 
     name = "tokenize"
-    version = 2
+    version = 3
     needs = ("ingest", "quality", "select", "tokenizer")
 
     def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
@@ -37,97 +42,149 @@ class Tokenize(Stage[TokenizeConfig]):
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        from corpus.tokenizer import parse_tokenizer
-        from corpus.tokens import encode_documents
+        from corpus.tokens import check_documents, encode_documents
 
         stem = unit.payload["stem"]
         facts = inputs["tokenizer"].read_json("tokenizer/facts")
         part = inputs["tokenizer"].part("tokenizer/tokenizer")
-        tokenizer = parse_tokenizer(writer.store.read_bytes(part.path), part.path)
+        encoder = _encoder(writer.store.read_bytes(part.path), part.path, self.config.encoder == "compiled")
+        before = encoder.counts.copy()
         dtype = token_type(facts["vocabulary_size"])
-        schema = token_schema(dtype)
         end_id = facts["end_id"] if self.config.end_token else None
         summary: list[dict[str, Any]] = []
-        written: list[dict[str, Any]] = []
+        shards: list[dict[str, Any]] = []
+        compared = 0
         for split in SPLITS:
-            documents = selected_part(inputs, stem, split, ["id", "text", "source"])
-            documents = count_emptied(documents, writer)
-            if not documents.num_rows:
-                continue
-            tokens = encode_documents(tokenizer, documents.column("id"), documents.column("text"), end_id, dtype)
-            lengths = pc.list_value_length(tokens.column("tokens")).to_numpy()
-            repeats = documents.column("repeats").to_numpy()
-            rows = np.repeat(np.arange(len(repeats)), repeats)
-            # A shard ends before the document that would take it over its size; a longer one is alone in its shard.
-            ends = np.cumsum(lengths[rows])
-            shards = (ends - 1) // self.config.shard_tokens
-            for number in range(int(shards[-1]) + 1 if len(shards) else 0):
-                shard = tokens.take(pa.array(rows[shards == number]))
-                if not shard.num_rows:
-                    continue
-                name = f"{stem}-{number:04d}"
-                values = shard.column("tokens").combine_chunks().flatten().to_numpy()
-                written.append(
-                    {
-                        "split": split,
-                        "name": name,
-                        "source": documents.column("source")[0].as_py(),  # a part is of one source
-                        "tokens": len(values),
-                        # A tokeniser of one's own may give the end token for text too.
-                        "end_once": end_id is not None and int((values == end_id).sum()) == shard.num_rows,
-                    }
-                )
-                if self.config.arrow:
-                    writer.ipc(f"{split}-arrow/{name}", shard, schema)
-                if self.config.parquet:
-                    writer.parquet(f"{split}-parquet/{name}", shard, schema)
-            sizes = pc.binary_length(documents.column("text")).to_numpy()
-            sources = np.asarray(documents.column("source").to_pylist())
-            for source in np.unique(sources):
-                own = sources == source
+            selected = count_emptied(selected_part(inputs, stem, split, ["id", "text", "source"]), writer)
+            for source in sorted(pc.unique(selected.column("source")).to_pylist()):
+                context.check()
+                documents = selected.filter(pc.equal(selected.column("source"), source))
+                texts = documents.column("text").combine_chunks()
+                tokens = encode_documents(encoder, documents.column("id"), texts, end_id, dtype)
+                compared += check_documents(encoder, texts, tokens, end_id)
+                lengths = pc.list_value_length(tokens.column("tokens")).to_numpy()
+                repeats = documents.column("repeats").to_numpy()
+                rows = np.repeat(np.arange(len(repeats)), repeats)
+                # A shard ends before the document that would take it over its size; a longer one is alone in its shard.
+                places = (np.cumsum(lengths[rows]) - 1) // self.config.shard_tokens
+                for place in np.unique(places):
+                    shard = tokens.take(pa.array(rows[places == place]))
+                    name = f"{stem}-{len(shards):04d}"
+                    self._write(writer, split, name, shard, dtype)
+                    values = shard.column("tokens").combine_chunks().flatten().to_numpy()
+                    shards.append(
+                        {
+                            "split": split,
+                            "name": name,
+                            "source": source,
+                            "tokens": len(values),
+                            # A tokeniser of one's own may give the end token for text too.
+                            "end_once": end_id is not None and int((values == end_id).sum()) == shard.num_rows,
+                        }
+                    )
+                sizes = np.asarray(pc.binary_length(texts))
                 summary.append(
                     {
                         "split": split,
-                        "source": str(source),
-                        "documents": int(own.sum()),
-                        "rows": int(repeats[own].sum()),
-                        "tokens": int((lengths * repeats)[own].sum()),
-                        "end_tokens": int(repeats[own].sum()) if end_id is not None else 0,
-                        "bytes": int((sizes * repeats)[own].sum()),
+                        "source": source,
+                        "documents": documents.num_rows,
+                        "rows": len(rows),
+                        "tokens": int(lengths[rows].sum()),
+                        "end_tokens": len(rows) if end_id is not None else 0,
+                        "bytes": int(sizes[rows].sum()),
                     }
                 )
-        writer.notes.update(tokens=summary, shards=written)
+        done = encoder.counts - before
+        encoding = {
+            "pattern": encoder.pattern,
+            "compiled": done.compiled,
+            "library": dict(done.library),
+            "compared": compared,
+        }
+        writer.notes.update(tokens=summary, shards=shards, encoding=[encoding])
+
+    def _write(self, writer: PartWriter, split: str, name: str, shard: Any, dtype: Any) -> None:
+        """Write one shard in all forms that are wanted."""
+        from corpus.token_exports import megatron_files, npy_bytes
+
+        if self.config.arrow:
+            writer.ipc(f"{split}-arrow/{name}", shard, token_schema(dtype))
+        if self.config.parquet:
+            writer.parquet(f"{split}-parquet/{name}", shard, token_schema(dtype))
+        if self.config.megatron:
+            data, index = megatron_files(shard)
+            for ending, content in ((".bin", data), (".idx", index)):  # Megatron looks for them side by side
+                writer.bytes(f"{split}-megatron/{name}{ending}", content, "", shard.num_rows)
+        if self.config.npy:
+            writer.bytes(f"{split}-npy/{name}", npy_bytes(shard), ".npy", shard.num_rows)
 
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
-        totals: dict[str, dict[str, Any]] = {}
+        totals: dict[tuple[str, str], dict[str, Any]] = {}
         for receipt in receipts:
             for row in receipt.notes.get("tokens", []):
-                total = totals.setdefault(
-                    f"{row['split']}/{row['source']}", {"split": row["split"], "source": row["source"]}
-                )
-                for name in ("documents", "rows", "tokens", "end_tokens", "bytes"):
-                    total[name] = total.get(name, 0) + row[name]
+                empty = {"split": row["split"], "source": row["source"], **dict.fromkeys(COUNTED, 0)}
+                total = totals.setdefault((row["split"], row["source"]), empty)
+                for name in COUNTED:
+                    total[name] += row[name]
         rows = [totals[key] for key in sorted(totals)]
-        for split in SPLITS:
-            written = sum(
-                part.rows
-                for receipt in receipts
-                for part in receipt.parts
-                if part.kind == (f"{split}-arrow" if self.config.arrow else f"{split}-parquet")
-            )
-            wanted = sum(row["rows"] for row in rows if row["split"] == split)
-            if written != wanted:
-                raise ManifestError(f"tokenize: {wanted} rows of {split} were encoded, but the shards hold {written}")
+        shards = [shard for receipt in receipts for shard in receipt.notes.get("shards", [])]
+        self._add_up(rows, shards, receipts)
         if not any(row["split"] == "train" for row in rows):
             raise StageError("tokenize: there are no training documents: look at `gristmill show select`")
         facts = inputs["tokenizer"].read_json("tokenizer/facts")
-        shards = [shard for receipt in receipts for shard in receipt.notes.get("shards", [])]
         end_once = all(shard.pop("end_once") for shard in shards)
         writer.json("summary/shards", {"end_once": end_once, "shards": shards})
         writer.json("summary/tokens", {**facts, "end_token": self.config.end_token, "sources": rows})
+        compiled, library, compared, patterns = 0, Counter[str](), 0, set()
+        for receipt in receipts:
+            for row in receipt.notes.get("encoding", []):
+                compiled, compared = compiled + row["compiled"], compared + row["compared"]
+                library.update(row["library"])
+                patterns.add(row["pattern"])
+        writer.json(
+            "about/encoding",
+            {
+                "pattern": next(iter(patterns), ""),
+                "compiled": compiled,
+                "library": dict(sorted(library.items())),
+                "compared": compared,
+            },
+        )
+
+    def _add_up(
+        self, rows: Sequence[dict[str, Any]], shards: Sequence[dict[str, Any]], receipts: Sequence[Receipt]
+    ) -> None:
+        """Every split and source is in the shards with all its rows and tokens, and nothing else is."""
+        form = "arrow" if self.config.arrow else "parquet"
+        for split in SPLITS:
+            parts = [part for receipt in receipts for part in receipt.parts if part.kind == f"{split}-{form}"]
+            written = {part.stem: part.rows for part in parts}
+            for row in rows:
+                own = [
+                    shard
+                    for shard in shards
+                    if shard["split"] == split == row["split"] and shard["source"] == row["source"]
+                ]
+                found = sum(written.pop(shard["name"]) for shard in own), sum(shard["tokens"] for shard in own)
+                if row["split"] == split and found != (row["rows"], row["tokens"]):
+                    raise ManifestError(
+                        f"tokenize: {row['rows']} rows and {row['tokens']} tokens of {split}, source {row['source']}, "
+                        f"were encoded, but the shards hold {found[0]} and {found[1]}"
+                    )
+            if written:
+                raise ManifestError(f"tokenize: shards of {split} without documents: {', '.join(sorted(written))}")
 
 
-def make(config: RunConfig) -> Tokenize:
+@lru_cache(maxsize=1)
+def _encoder(data: bytes, name: str, compiled: bool) -> Any:
+    """The encoder of a tokenizer.json, kept for the worker's next part: what it has seen makes it faster."""
+    from corpus.encoding.encoder import Encoder
+    from corpus.tokenizer import parse_tokenizer
+
+    return Encoder(parse_tokenizer(data, name), compiled=compiled)
+
+
+def make(config: RunConfig) -> Stage[Any]:
     """The stage of a run."""
     assert config.tokenize is not None
-    return Tokenize(config.tokenize)
+    return with_cuts(Tokenize(config.tokenize), config)

@@ -16,6 +16,7 @@ _FIELD = re.compile(r"^([^:\r\n]+):[ \t]*([^\r\n]*)", re.MULTILINE)
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _END_OF_FIELDS = re.compile(rb"\n\r?\n|\r\r")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]{0,4096})?\r?\n")
+_REPEATED = "x-robots-tag"
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _PLAIN_BYTES = 1024
@@ -39,8 +40,9 @@ class BodyProblem(NamedTuple):
 def parse_fields(head: bytes) -> dict[str, str]:
     """Header fields by lower-case name, as HTTP and WARC write them.
 
-    Of repeated fields the first counts. Folded lines go on with the line before (RFC 9112, section 5.2); lines without
-    a colon are passed over; bytes are UTF-8, or else latin-1.
+    Of repeated fields the first counts; of X-Robots-Tag all do, one a line, since each may name a crawler of its own.
+    Folded lines go on with the line before (RFC 9112, section 5.2); lines without a colon are passed over; bytes are
+    UTF-8, or else latin-1.
     """
     try:
         text = head.decode("utf-8")
@@ -50,7 +52,10 @@ def parse_fields(head: bytes) -> dict[str, str]:
         text = _FOLD.sub(" ", text)
     fields: dict[str, str] = {}
     for name, value in _FIELD.findall(text):
-        fields.setdefault(name.lower().strip(), value.rstrip())
+        name = name.lower().strip()
+        if name == _REPEATED and name in fields:
+            fields[name] += f"\n{value.rstrip()}"
+        fields.setdefault(name, value.rstrip())
     return fields
 
 

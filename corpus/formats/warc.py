@@ -16,12 +16,16 @@ from corpus.config import SourceConfig
 from corpus.extraction.encodings import decode_text
 from corpus.extraction.pages import PageProblem, PageReader
 from corpus.formats.digests import wrong_digest
+from corpus.formats.html import RIGHTS_FIELDS, page_rights
 from corpus.formats.http import BodyProblem, decode_body, join_chunks, parse_response
 from corpus.formats.web_archives import Frame, read_frames
 from corpus.sources.base import BadRecord, Found, Record, Selection, Skipped, bad_record
 from corpus.sources.streams import Content
 
-META_FIELDS = ("warc.type", "warc.record_id", "http.status", "http.content_type", "title", "encoding")
+META_FIELDS = (
+    "warc.type", "warc.record_id", "http.status", "http.content_type", "http.x-robots-tag", "http.tdm-reservation",
+    "title", "encoding", *RIGHTS_FIELDS,
+)  # fmt: skip
 """What `meta_fields` of a source can name."""
 
 Media = Literal["html", "text", "other"]
@@ -51,7 +55,7 @@ _NOT_IN_ADDRESSES = re.compile(r"[\x00-\x20\x7f]")
 
 
 class _Payload(NamedTuple):
-    """What a record carries, free of its protocol; `status` and `content_type` are what HTTP said, if it did.
+    """What a record carries, free of its protocol; `status`, `content_type` and `fields` are what HTTP said, if it did.
 
     `sent` is the body as the block has it.
     """
@@ -61,6 +65,7 @@ class _Payload(NamedTuple):
     media: Media
     status: int | None
     sent: bytes
+    fields: Mapping[str, str]
 
 
 class WarcFiles:
@@ -130,12 +135,13 @@ class WarcFiles:
         fields = frame.fields
         data = sent = frame.block
         declared, status = fields.get("content-type", ""), None
+        http: Mapping[str, str] = {}
         if media_type(declared) == "text/dns" or (url is not None and url.lower().startswith("dns:")):
             return "dns"
         if kind == "response":
             response = parse_response(data)
             if response is not None:
-                status = response.status
+                status, http = response.status, response.fields
                 if status != 200:
                     return "http-status"
                 declared = response.fields.get("content-type", "")
@@ -155,7 +161,7 @@ class WarcFiles:
             media = sniff(data)
         elif media == "text" and kind != "conversion" and _is_binary(data):
             media = "other"  # servers call what they do not know text/plain
-        return "not-text" if media == "other" else _Payload(data, declared, media, status, sent)
+        return "not-text" if media == "other" else _Payload(data, declared, media, status, sent, http)
 
     def _document(self, number: int, kind: str, frame: Frame, url: str | None, payload: _Payload) -> Record | BadRecord:
         title = None
@@ -178,15 +184,19 @@ class WarcFiles:
         date = frame.fields.get("warc-date") or None
         meta: dict[str, Any] | None = None
         if self._meta_fields:
-            known = {
+            known: dict[str, Any] = {
                 "warc.type": None if frame.arc else kind,
                 "warc.record_id": frame.fields.get("warc-record-id"),
                 "http.status": payload.status,
                 "http.content_type": payload.content_type or None,
+                "http.x-robots-tag": payload.fields.get("x-robots-tag"),
+                "http.tdm-reservation": payload.fields.get("tdm-reservation"),
                 "title": title,
                 "encoding": encoding,
             }
-            meta = {name: known[name] for name in self._meta_fields if known[name] is not None}
+            if payload.media == "html":
+                known |= page_rights(payload.data, encoding, self._meta_fields)
+            meta = {name: known[name] for name in self._meta_fields if known.get(name) is not None}
         return Record(number, text, url, arc_date(date) if frame.arc and date else date, meta or None)
 
 

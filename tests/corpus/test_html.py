@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.extract import load_articles, load_strings
 from corpus.config import SourceConfig
-from corpus.formats.html import HtmlFiles, read_head
+from corpus.formats.html import RIGHTS_FIELDS, HtmlFiles, page_rights, read_head
 from corpus.sources import BadRecord, Record, open_source
 from corpus.sources.base import Cursor, Selection
 from corpus.sources.streams import Content
@@ -46,6 +46,39 @@ def test_nothing_is_guessed_where_the_head_is_silent(tmp_path: Path) -> None:
     assert [record.meta for record in read("html", tmp_path, meta_fields=("title",)) if isinstance(record, Record)] == [
         None
     ]
+
+
+@pytest.mark.parametrize(
+    ("head", "end", "stated"),
+    [
+        ('<meta name="Robots" content="noai, noindex">', "", {"robots": "noai, noindex"}),
+        ("<meta name=robots content=all><meta name=robots content=noai>", "", {"robots": "all, noai"}),
+        ('<meta name="tdm-reservation" content="1">', "", {"tdm-reservation": "1"}),
+        ("", '<p><a href="https://creativecommons.org/licenses/by/4.0/" rel="nofollow License">CC</a>', "by"),
+        ('<link rel="license" href="https://creativecommons.org/licenses/by/4.0/">', "", "by"),
+        ("", '<a href="/license">our license</a>', None),
+        ("", "<a rel=license>without an address</a>", None),
+        ('<meta name="author" content="robots">', "", None),
+    ],
+)
+def test_what_a_page_says_of_its_use_is_kept_where_asked_for(
+    tmp_path: Path, head: str, end: str, stated: dict[str, str] | str | None
+) -> None:
+    if stated == "by":
+        stated = {"license": "https://creativecommons.org/licenses/by/4.0/"}
+    page = f"<html><head>{head}</head>{BODY.replace('</body>', end + '</body>')}"
+    (tmp_path / "a.html").write_text(page)
+    [found] = read("html", tmp_path, meta_fields=RIGHTS_FIELDS)
+    assert isinstance(found, Record)
+    assert found.meta == stated
+    [silent] = read("html", tmp_path)
+    assert isinstance(silent, Record)
+    assert silent.meta is None
+
+
+def test_looking_for_a_licence_takes_no_longer_than_the_page(tmp_path: Path) -> None:
+    hostile = "<a license " * 200_000 + "<a " + "license=" * 200_000
+    assert page_rights(hostile.encode(), "utf-8", RIGHTS_FIELDS) == {}
 
 
 @pytest.mark.parametrize(

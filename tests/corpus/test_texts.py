@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from corpus import texts
 from corpus.config import NormaliseConfig
 from corpus.normalise import NEVER_CLEAN, bad_neighbours, normalise
+from corpus.text_kernels import find_unclean
 from corpus.texts import blank_rows, content_ids, document_id, large_strings, normalise_texts
 
 AS_FOUND = NormaliseConfig(**{step.name: False for step in fields(NormaliseConfig)})
@@ -69,7 +70,7 @@ def test_no_pair_of_characters_that_may_be_mojibake_is_missed() -> None:
     every = large_strings([f"a{one}{other}b".encode() for one in known for other in [*known, "b", "-"]])
     rows, ragged = np.empty(len(every), np.int64), np.empty(len(every), np.bool_)
     offsets, data = texts.buffers(every)
-    number = texts.find_unclean(data, offsets, *texts._characters(), rows, ragged)
+    number = find_unclean(data, offsets, *texts._characters(), rows, ragged)
     found = set(rows[:number].tolist())
     suspicious = bad_neighbours("")
     missed = [text for row, text in enumerate(every.to_pylist()) if row not in found and suspicious.search(text)]

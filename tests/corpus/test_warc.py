@@ -154,6 +154,21 @@ def test_address_date_and_meta_come_from_the_headers(shared_data: Path) -> None:
         WarcFiles(warc(meta_fields=("warc.tpye",)), LIMIT)
 
 
+def test_what_servers_and_pages_say_of_their_use_is_kept_where_asked_for() -> None:
+    html = b"<html><head><meta name=robots content=noindex></head><body><p>" + b"Some words of a page. " * 40 + b"</p>"
+    headers = ("Content-Type: text/html", "X-Robots-Tag: gptbot: noindex", "tdm-reservation: 1", "X-Robots-Tag: noai")
+    data = response(html, *headers)
+    names = ("http.x-robots-tag", "http.tdm-reservation", "robots", "license")
+    [found] = read(data, meta_fields=names)
+    assert isinstance(found, Record)
+    assert found.meta == {
+        "http.x-robots-tag": "gptbot: noindex\nnoai", "http.tdm-reservation": "1", "robots": "noindex"
+    }  # fmt: skip
+    [silent] = read(data)
+    assert isinstance(silent, Record)
+    assert silent.meta is None
+
+
 def test_blocks_are_those_that_warcio_reads(shared_data: Path) -> None:
     archiveiterator = pytest.importorskip("warcio.archiveiterator")
     for name in (

@@ -224,7 +224,7 @@ def coded_bytes(data: bytes) -> int:
         before = seen.get(place)
         seen[place] = at
         if before is None or at - before > 65_535 or data[before : before + 4] != data[at : at + 4]:
-            at += 1
+            at += 1 + (at - anchor) // 32
             continue
         match = 4
         while at + match < len(data) and data[before + match] == data[at + match]:

@@ -18,6 +18,7 @@ from data_quality.features import FEATURE_COLUMNS, FEATURE_TYPES, compute_featur
 from data_quality.filter_config import FilterConfig, RuleOverride
 from data_quality.presets import KNOWN, PRESETS, Rule
 from data_quality.quality_config import DecontaminateConfig, QualityConfig
+from data_quality.rights import RIGHTS_COLUMNS
 from data_quality.rules import CONTAMINATION, count_reasons, decide, resolve_rules
 from storage.schemas import DECISIONS
 
@@ -38,7 +39,13 @@ def identifiers(count: int) -> pa.Array:
 
 
 def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    schema = pa.schema([*FEATURE_TYPES.items(), *((name, "string") for name in ("source", "url", "date", "meta"))])
+    schema = pa.schema(
+        [
+            *FEATURE_TYPES.items(),
+            *RIGHTS_COLUMNS.items(),
+            *((name, "string") for name in ("source", "url", "date", "meta")),
+        ]
+    )
     table = pl.from_arrow(pa.Table.from_pylist([{**GOOD, **row} for row in rows], schema=schema))
     assert isinstance(table, pl.DataFrame)
     return table
@@ -85,7 +92,7 @@ def test_one_name_is_one_rule_and_every_rule_says_why_and_whence() -> None:
     rules = [rule for preset in PRESETS.values() for rule in preset]
     assert all(KNOWN[rule.name] == rule for rule in rules)
     assert all(rule.reason and rule.source for rule in rules)
-    assert all(rule.feature in FEATURE_TYPES for rule in rules)
+    assert all(rule.feature in {**FEATURE_TYPES, **RIGHTS_COLUMNS} for rule in rules)
     for preset in PRESETS.values():
         assert len({rule.name for rule in preset}) == len(preset)
 
@@ -104,7 +111,7 @@ def test_every_rule_has_a_document_on_each_side_of_its_threshold(rule: Rule) -> 
         assert [dropped for dropped, _ in decisions(rows, alone(rule))] == [None, rule.name, None]
         return
     thresholds = dict(rule.threshold) if isinstance(rule.threshold, Mapping) else {"en": rule.threshold}
-    kind = FEATURE_TYPES[rule.feature]
+    kind = {**FEATURE_TYPES, **RIGHTS_COLUMNS}[rule.feature]
     rows = []
     for language, threshold in thresholds.items():
         assert isinstance(threshold, int | float)
@@ -118,6 +125,7 @@ def test_every_rule_has_a_document_on_each_side_of_its_threshold(rule: Rule) -> 
     # Documents that fail this rule only: features are set one by one, whatever a real text could have.
     found = np.reshape([dropped == rule.name for dropped, _ in decisions(rows, alone(rule))], (-1, 3))
     expected = {"<": [True, False, False], ">": [False, False, True], "<=": [True, True, False]}
+    expected["=="] = [False, True, False]
     if kind == pa.float32():
         found[:, 1] = expected[str(rule.comparison)][1]
     assert (found == expected[str(rule.comparison)]).all()

@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.documents import document_id
+from corpus.texts import document_id
 from data_quality.features import compute_features
 from data_quality.quality_config import QualityConfig
 from data_quality.unigrams import UNIGRAMS, UnigramCounter, UnigramSample, load_unigrams

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from data_quality.judges_config import ClassifierConfig
 from flows.config import ConfigError, from_values, load_config, parse_override, schema
 from stages.config import RunConfig
 from storage.fingerprint import canonical
@@ -195,10 +196,25 @@ def test_every_setting_is_documented_and_its_bounds_are_in_the_schema() -> None:
     assert len(bounded) > 50
 
 
+def test_every_numeric_bound_of_classifiers_is_enforced(file: Path) -> None:
+    tried = 0
+    for path, field in settings_of(ClassifierConfig):
+        for bound, step in (("ge", -1), ("gt", 0), ("le", 1), ("lt", 0)):
+            if bound in field.metadata:
+                value = json.dumps({"model": "m.arrow", "training": {path: field.metadata[bound] + step}})
+                said = problem(file, f"quality.classifiers=[{value}]")
+                assert f"quality.classifiers[0].training.{path} = " in said
+                tried += 1
+    assert tried > 10
+
+
 def test_every_numeric_bound_is_enforced(file: Path) -> None:
     tried = 0
     for path, field in settings_of(RunConfig):
-        if any(part in path for part in ("sources.", "eval_sets.", "finetune.data.", "takedown.", "mixture.")):
+        if any(
+            part in path
+            for part in ("sources.", "eval_sets.", "finetune.data.", "takedown.", "mixture.", "classifiers.")
+        ):
             continue
         for bound, step in (("ge", -1), ("gt", 0), ("le", 1), ("lt", 0)):
             if bound in field.metadata:

@@ -35,7 +35,7 @@ from stages.report_page import page
 from storage.filesystem import Store
 from storage.manifests import Counts
 from storage.outputs import Output, PartWriter, complete
-from storage.schemas import DECISIONS, DOCUMENTS, LEDGER, OVERLAPS, QUARANTINE
+from storage.schemas import DECISIONS, DOCUMENTS, ID_INDEX, LEDGER, OVERLAPS, QUARANTINE
 
 EVIL = "</script><script>alert('x')</script><!-- <img src=x onerror=alert(1)> \u202egnp.exe \x07 \u2028 & \"quoted\""
 OCCASION = Occasion("trial", "./workspace", datetime(2026, 5, 17, 9, 30, tzinfo=UTC), {"revision": "a" * 40})
@@ -90,6 +90,13 @@ class Run:
                     "status": "read"}  # fmt: skip
             writer.parquet("about/ledger", pa.Table.from_pylist([line], LEDGER), LEDGER)
             writer.json("about/normalised", {"unicode_nfc": 2})
+            places = [
+                {"id": identity(row[0]), "part": f"documents/{stem}", "row": i}
+                for stem, rows in self.parts.items()
+                for i, row in enumerate(rows)
+            ]
+            index = pa.Table.from_pylist(sorted(places, key=lambda place: place["id"]), ID_INDEX)
+            writer.parquet("index/ids", index, ID_INDEX)
 
         counts = Counts(self.number + 1, self.number, {}, {"bad-json": 1})
         self.write("ingest", fill, counts)

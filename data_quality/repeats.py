@@ -1,0 +1,402 @@
+"""Passages that stand in many documents, found in three steps over parts and marked as byte spans to cut.
+
+A **line** (or paragraph) is repeated if the same bytes, without the white space around them, stand in more than n
+documents. A **run of words** is repeated if each of its windows of N folded words (`words.py`) stands in more than n
+documents; so it is the union of all common substrings of at least N words, whatever their case, punctuation and line
+breaks. Every passage that is marked was compared with its twin, not with a hash.
+
+Memory is bounded by the size of a part: `count_fragments` turns the texts of a part into hashes, `merge` adds those of
+all parts up by ranges of hashes and gives every part back the repeated ones that it holds; `find_places` does the same
+for the windows whose seed came back; `mark_lines` and `mark_words` cut, each part by its own small table.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from data_quality import repeats_kernels as kernels
+from data_quality.repeats_config import RepeatsConfig
+from data_quality.sketch import text_buffers, word_tables
+
+Integers = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
+
+KINDS = ("line", "paragraph", "words")
+"""By the two lowest bits of a hash."""
+REASONS = {"line": "repeated-line", "paragraph": "repeated-paragraph", "words": "repeated-words"}
+
+_HASH = pa.field("hash", pa.uint64(), nullable=False)
+_COUNT = pa.field("documents", pa.int64(), nullable=False)
+_TEXT = pa.field("text", pa.int64(), nullable=False)
+_POSITION = pa.field("position", pa.int64(), nullable=False)
+_FIRST = pa.field("first", pa.uint64(), nullable=False)
+FRAGMENTS = pa.schema([_HASH, _COUNT])
+"""Sorted hashes of lines, paragraphs and seeds of windows of one part, and how many of its documents hold each."""
+CANDIDATES = pa.schema([_HASH])
+"""The FRAGMENTS of a part that are repeated in all parts together."""
+PLACES = pa.schema([_HASH, _COUNT, _FIRST, _TEXT, _POSITION])
+"""Sorted hashes of passages of one part that may be repeated.
+
+`first` is the beginning of the smallest id among the documents that hold it; there its text stands: row of TEXTS, and
+its first word in that row.
+"""
+TEXTS = pa.schema([pa.field("text", pa.large_string(), nullable=False)])
+"""What repeats are compared with: lines, paragraphs and runs of words, each once a part."""
+REPEATED = pa.schema([_HASH, _COUNT, _FIRST, pa.field("part", pa.int64(), nullable=False), _TEXT, _POSITION])
+"""The repeated ones among the PLACES of a part, with the counts of all parts, and where their text stands."""
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Spans to cut: `rows`, `starts`, `ends` (bytes in their text), in order; and what did not compare equal.
+
+    `found` counts passages by row of REPEATED; `collisions` are rows of REPEATED, one for each document that holds
+    another passage of the same hash.
+    """
+
+    rows: Integers
+    starts: Integers
+    ends: Integers
+    found: Integers
+    collisions: Integers
+
+
+def limits(config: RepeatsConfig) -> Integers:
+    """By kind, in how many documents a passage may stand without being repeated."""
+    largest = np.iinfo(np.int64).max
+    words = config.substring_documents if config.substring_words else None
+    return np.array([n or largest for n in (config.line_documents, config.paragraph_documents, words)] + [largest])
+
+
+def _widths(config: RepeatsConfig) -> tuple[int, int]:
+    """The words of a window, and of its seed: half as many, so that one hash stands for about a quarter of a window."""
+    assert config.substring_words is not None
+    return config.substring_words, (config.substring_words + 1) // 2
+
+
+def _seed(config: RepeatsConfig) -> np.uint64:
+    return np.uint64((0x9E3779B97F4A7C15 * (2 * config.seed + 1)) % 2**64)
+
+
+def _passage_kinds(config: RepeatsConfig) -> list[tuple[int, int]]:
+    """(kind, smallest size in bytes) of what is compared byte by byte."""
+    kinds = []
+    if config.line_documents is not None:
+        kinds.append((kernels.LINE, config.shortest_line))
+    if config.paragraph_documents is not None:
+        kinds.append((kernels.PARAGRAPH, config.shortest_paragraph))
+    return kinds
+
+
+def _grown(call: Callable[[int], tuple[int, Any]], room: int) -> Any:
+    """What `call` gives when it has room for all it finds; `room` is the first try."""
+    while True:
+        needed, made = call(room)
+        if needed <= room:
+            return made
+        room = needed
+
+
+def _all_passages(texts: pa.LargeStringArray, kind: int, shortest: int, config: RepeatsConfig) -> Any:
+    """(hashes, documents) of all lines or paragraphs."""
+    data, offsets = text_buffers(texts)
+
+    def call(room: int) -> tuple[int, Any]:
+        hashes, documents = np.empty(room, np.uint64), np.empty(room, np.int64)
+        number = kernels.hash_passages(data, offsets, kind, shortest, _seed(config), hashes, documents)
+        return number, (hashes[:number], documents[:number])
+
+    return _grown(call, max(1024, data.size // 40))
+
+
+def _passages(texts: pa.LargeStringArray, kind: int, wanted: Hashes, config: RepeatsConfig) -> Any:
+    """(rows of `wanted`, documents, places) of the lines or paragraphs whose hash is wanted."""
+    data, offsets = text_buffers(texts)
+    shortest = dict(_passage_kinds(config))[kind]
+    bits, table = _table(wanted)
+
+    def call(room: int) -> tuple[int, Any]:
+        rows, documents, places = np.empty(room, np.int64), np.empty(room, np.int64), np.empty((room, 4), np.int64)
+        number = kernels.find_passages(
+            data, offsets, kind, shortest, _seed(config), wanted, bits, table, rows, documents, places
+        )
+        return number, (rows[:number], documents[:number], places[:number])
+
+    return _grown(call, max(1024, data.size // 100))
+
+
+def count_fragments(texts: pa.LargeStringArray, config: RepeatsConfig) -> pa.Table:
+    """FRAGMENTS of the texts of one part: the first step."""
+    found = [_all_passages(texts, kind, shortest, config) for kind, shortest in _passage_kinds(config)]
+    if config.substring_words:
+        data, offsets = text_buffers(texts)
+
+        def call(room: int) -> tuple[int, Any]:
+            hashes, documents = np.empty(room, np.uint64), np.empty(room, np.int64)
+            number = kernels.hash_seeds(
+                data, offsets, *word_tables(), *_widths(config), _seed(config), hashes,
+                documents,
+            )  # fmt: skip
+            return number, (hashes[:number], documents[:number])
+
+        found.append(_grown(call, max(1024, data.size // 40)))
+    hashes = np.concatenate([hashes for hashes, _ in found])
+    documents = np.concatenate([documents for _, documents in found])
+    order = np.argsort(hashes, kind="stable")  # documents of one kind, and so of one hash, are in order
+    values, _, counts = _by_hash(hashes[order], documents[order])
+    return pa.table([pa.array(values), pa.array(counts)], schema=FRAGMENTS)
+
+
+def _by_hash(hashes: Hashes, documents: Integers) -> tuple[Hashes, Integers, Integers]:
+    """Different hashes, where each begins, and the documents that hold it; both arrays are sorted together."""
+    starts = np.flatnonzero(_changes(hashes))
+    fresh = _changes(hashes) | _changes(documents)
+    counts = np.add.reduceat(fresh.astype(np.int64), starts) if starts.size else np.zeros(0, np.int64)
+    return hashes[starts], starts, counts
+
+
+def _changes(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """True where a value differs from the one before it; the first one does."""
+    changed = np.ones(values.size, np.bool_)
+    changed[1:] = values[1:] != values[:-1]
+    return changed
+
+
+def merge(
+    parts: int,
+    read: Callable[[int, int, int], dict[str, npt.NDArray[Any]]],
+    counted: Sequence[bool],
+    rows: int,
+    config: RepeatsConfig,
+    memory_rows: int,
+) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]]]]:
+    """Adds the documents of all parts up: the second step, and the fourth.
+
+    Parameters
+    ----------
+    parts, rows
+        How many parts there are, and how many rows they have together.
+    read
+        Called with a part and a range of hashes (first, behind the last): the columns of FRAGMENTS or PLACES there.
+    counted
+        Of every part, whether its documents count (`counted_sources`).
+    memory_rows
+        About how many rows are held at once; the hashes are taken in so many ranges.
+
+    Yields
+    ------
+    (part, columns) range by range: the repeated hashes that the part holds, in order, with the documents of all
+    counted parts; of PLACES the columns `first`, `part`, `text` and `position` of the counted part with the smallest
+    `first` too.
+    """
+    slices = max(1, -(-rows // memory_rows))
+    most = limits(config)
+    for number in range(slices):
+        low, high = (2**64 * number // slices, 2**64 * (number + 1) // slices)
+        held = [read(part, low, high) for part in range(parts)]
+        if not held:
+            return
+        owner = np.repeat(np.arange(parts), [columns["hash"].size for columns in held])
+        columns = {name: np.concatenate([columns[name] for columns in held]) for name in held[0]}
+        del held
+        counts = np.asarray(counted, np.bool_)[owner]
+        keys = (owner, *([columns["first"]] if "first" in columns else []), ~counts, columns["hash"])
+        order = np.lexsort(keys)
+        hashes = columns["hash"][order]
+        changed = _changes(hashes)
+        starts = np.flatnonzero(changed)
+        if not starts.size:
+            continue
+        documents = np.add.reduceat(np.where(counts, columns["documents"], 0)[order], starts)
+        repeated = documents > most[(hashes[starts] & np.uint64(3)).astype(np.int64)]
+        group = np.cumsum(changed) - 1
+        kept = np.flatnonzero(repeated[group])
+        rows_kept, of = order[kept], group[kept]
+        made: dict[str, npt.NDArray[Any]] = {"hash": hashes[kept], "documents": documents[of]}
+        if "first" in columns:
+            chosen = order[starts[of]]
+            made |= {name: columns[name][chosen] for name in ("first", "text", "position")} | {"part": owner[chosen]}
+        by_part = np.argsort(owner[rows_kept], kind="stable")
+        cuts = np.searchsorted(owner[rows_kept][by_part], np.arange(parts + 1))
+        for part in range(parts):
+            mine = by_part[cuts[part] : cuts[part + 1]]
+            if mine.size:
+                yield part, {name: values[mine] for name, values in made.items()}
+
+
+def find_places(
+    texts: pa.LargeStringArray, owners: Hashes, candidates: Hashes, config: RepeatsConfig
+) -> tuple[pa.Table, pa.Table]:
+    """PLACES and TEXTS of one part: the third step.
+
+    Parameters
+    ----------
+    owners
+        The first eight bytes of each document's id, big-endian: the smallest one's text is compared.
+    candidates
+        The hashes that came back for this part.
+    """
+    _check_owners(texts, owners)
+    data, offsets = text_buffers(texts)
+    order = np.argsort(owners, kind="stable")
+    rank = np.empty(order.size, np.int64)
+    rank[order] = np.arange(order.size)
+    tables, pieces, spans = [], [], np.zeros((0, 2), np.int64)
+    for kind, _ in _passage_kinds(config):
+        rows, documents, places = _passages(texts, kind, candidates, config)
+        hashes = candidates[rows]
+        by_hash = np.lexsort((rank[documents], hashes))
+        values, starts, counts = _by_hash(hashes[by_hash], documents[by_hash])
+        chosen = by_hash[starts]
+        tables.append((values, counts, owners[documents[chosen]], np.arange(chosen.size), np.zeros_like(chosen)))
+        pieces.append(places[chosen, :2])
+    if config.substring_words:
+        hashes, documents, runs, positions, run_places = _windows(data, offsets, order, candidates, config)
+        by_hash = np.lexsort((rank[documents], hashes))
+        values, starts, counts = _by_hash(hashes[by_hash], documents[by_hash])
+        chosen = by_hash[starts]
+        used, texts_of = np.unique(runs[chosen], return_inverse=True)
+        tables.append((values, counts, owners[documents[chosen]], texts_of, positions[chosen]))
+        pieces.append(run_places[used, 1:])
+    before = np.cumsum([0] + [len(piece) for piece in pieces])
+    columns = [np.concatenate(column) for column in zip(*tables, strict=True)]
+    columns[3] = np.concatenate([table[3] + start for table, start in zip(tables, before, strict=False)])
+    spans = np.concatenate([spans, *pieces])
+    by_hash = np.argsort(columns[0], kind="stable")
+    return (
+        pa.table([pa.array(column[by_hash]) for column in columns], schema=PLACES),
+        pa.table([_slices(data, spans)], schema=TEXTS),
+    )
+
+
+def _windows(data: Any, offsets: Integers, order: Integers, candidates: Hashes, config: RepeatsConfig) -> Any:
+    bits, table = _table(candidates)
+    room, runs_room = max(1024, data.size // 16), max(1024, data.size // 256)
+    while True:
+        hashes = np.empty(room, np.uint64)
+        documents, runs, positions = (np.empty(room, np.int64) for _ in range(3))
+        places = np.empty((runs_room, 3), np.int64)
+        number, run = kernels.find_windows(
+            data, offsets, order, *word_tables(), *_widths(config), _seed(config),
+            candidates, bits, table, hashes, documents, runs, positions, places,
+        )  # fmt: skip
+        if number <= room and run <= runs_room:
+            return hashes[:number], documents[:number], runs[:number], positions[:number], places[:run]
+        room, runs_room = max(room, number), max(runs_room, run)
+
+
+def _slices(data: npt.NDArray[np.uint8], spans: Integers) -> pa.LargeStringArray:
+    """data[start:end] of every span as a string."""
+    sizes = spans[:, 1] - spans[:, 0]
+    offsets = np.zeros(len(spans) + 1, np.int64)
+    np.cumsum(sizes, out=offsets[1:])
+    view = data.data
+    joined = b"".join(view[start:end] for start, end in spans.tolist())
+    return pa.LargeStringArray.from_buffers(len(spans), pa.py_buffer(offsets), pa.py_buffer(joined))
+
+
+def _table(hashes: Hashes) -> tuple[Hashes, Integers]:
+    """A filter and a table of different hashes, for `look_up`; of the filter's bits at most a sixteenth are set."""
+    bits = np.zeros(1 << max(6, (hashes.size // 4).bit_length()), dtype=np.uint64)
+    table = np.full(1 << max(4, (4 * hashes.size - 1).bit_length()), -1, dtype=np.int64)
+    kernels.fill_table(hashes, bits, table)
+    return bits, table
+
+
+def mark_lines(
+    texts: pa.LargeStringArray, kind: int, repeated: pa.Table, compared: pa.LargeStringArray, config: RepeatsConfig
+) -> Marked:
+    """The lines (or paragraphs, by `kind`) to cut, each with its line end: the last step.
+
+    Parameters
+    ----------
+    repeated
+        REPEATED of this part.
+    compared
+        The text of every row of `repeated`: what `part` and `text` point at.
+    """
+    data, offsets = text_buffers(texts)
+    other, other_offsets = text_buffers(compared)
+    known = repeated.column("hash").to_numpy()
+    rows, documents, places = _passages(texts, kind, known, config)
+    same = np.empty(rows.size, np.bool_)
+    kernels.same_bytes(
+        data, places[:, 0], places[:, 1], other, other_offsets[rows], other_offsets[rows + 1], same
+    )  # fmt: skip
+    differ = np.unique(np.stack([rows[~same], documents[~same]], axis=1), axis=0)
+    begins = offsets[documents]
+    return Marked(
+        documents[same],
+        (places[:, 2] - begins)[same],
+        (places[:, 3] - begins)[same],
+        np.bincount(rows[same], minlength=known.size),
+        differ[:, 0],
+    )
+
+
+def mark_words(
+    texts: pa.LargeStringArray,
+    owners: Hashes,
+    repeated: pa.Table,
+    compared: pa.LargeStringArray,
+    rows: Integers,
+    config: RepeatsConfig,
+) -> Marked:
+    """The runs of words to cut, from the first word to the last: the last step.
+
+    Parameters
+    ----------
+    owners
+        As of `find_places`.
+    repeated
+        Rows of REPEATED of windows of words.
+    compared, rows
+        Texts, and for every row of `repeated` which of them holds it (at the word `position`).
+    """
+    _check_owners(texts, owners)
+    data, offsets = text_buffers(texts)
+    other, other_offsets = text_buffers(compared)
+    hashes, first, positions = (repeated.column(name).to_numpy() for name in ("hash", "first", "position"))
+    bits, table = _table(hashes)
+    room, wrong_room = max(1024, data.size // 256), 64
+    while True:
+        spans, wrong = np.empty((room, 3), np.int64), np.empty((wrong_room, 2), np.int64)
+        found = np.zeros(hashes.size, np.int64)
+        number, collisions = kernels.mark_windows(
+            data, offsets, owners, *word_tables(), _widths(config)[0], _seed(config), hashes, bits, table, first, rows,
+            positions, config.substring_keep == "first", other, other_offsets, spans, found, wrong,
+        )  # fmt: skip
+        if number <= room and collisions <= wrong_room:
+            break
+        room, wrong_room = max(room, number), max(wrong_room, collisions)
+    of, starts, ends = (spans[:number, column].copy() for column in range(3))
+    kernels.whole_characters(data, offsets[of + 1], starts, ends, _marks())
+    left = starts < ends
+    of, starts, ends = of[left], starts[left] - offsets[of[left]], ends[left] - offsets[of[left]]
+    return Marked(of, starts, ends, found, np.unique(wrong[:collisions], axis=0)[:, 0])
+
+
+def _check_owners(texts: pa.LargeStringArray, owners: Hashes) -> None:
+    if len(texts) != owners.size:
+        raise ValueError(f"{owners.size} ids but {len(texts)} texts")
+
+
+@lru_cache(maxsize=1)
+def _marks() -> npt.NDArray[np.bool_]:
+    """By code point, whether it belongs to the character before it: combining marks and the zero-width joiner.
+
+    Of Unicode 3.2, which every Python carries unchanged, so that results do not change with the version of Python.
+    """
+    marks = np.zeros(0x1D200, np.bool_)
+    for code in range(0x300, marks.size):
+        marks[code] = unicodedata.ucd_3_2_0.category(chr(code)).startswith("M")
+    marks[0x200D] = True
+    return marks
