@@ -101,7 +101,7 @@ class Encoder:
         alphabet = byte_alphabet()
         if missing := [byte for byte, character in enumerate(alphabet) if character not in vocabulary]:
             return f"{len(missing)} of the 256 bytes are not in its vocabulary"
-        spelled = _spellings(vocabulary)
+        spelled = spellings(vocabulary)
         byte_ids = np.array([vocabulary[character] for character in alphabet], np.uint32)
         merges: dict[tuple[int, int], tuple[int, int]] = {}
         for rank, pair in enumerate(model["merges"]):
@@ -256,7 +256,7 @@ def byte_alphabet() -> list[str]:
     return found
 
 
-def _spellings(vocabulary: dict[str, int]) -> dict[int, bytes]:
+def spellings(vocabulary: dict[str, int]) -> dict[int, bytes]:
     """The bytes of every token that is made of the characters which stand for bytes."""
     value = {character: byte for byte, character in enumerate(byte_alphabet())}
     return {
