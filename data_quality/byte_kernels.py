@@ -48,6 +48,15 @@ load_eight: Any = intrinsic(_load_eight)
 
 
 @njit(cache=True, nogil=True)
+def readable(values: Array, scratch: Array) -> Any:
+    """`scratch` in the type of `values`, which cannot be written to, so that what reads both is compiled once."""
+    either = values
+    if scratch.size > 0:
+        either = scratch
+    return either
+
+
+@njit(cache=True, nogil=True)
 def load(values: Array, index: int, end: int) -> Any:
     """The bytes values[index:end], at most eight, as a little-endian uint64; those that lack are 0."""
     count = end - index

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
-from data_quality.byte_kernels import Array
+from data_quality.byte_kernels import Array, readable
 from data_quality.scan_kernels import (
     C4_MAX_WORD_CHARACTERS,
     CITATIONS,
@@ -53,6 +55,7 @@ def c4_spans(
     for row in range(len(offsets) - 1):
         longest = max(longest, offsets[row + 1] - offsets[row])
     scratch = np.empty(longest + 8, np.uint8)
+    copy = readable(values, scratch)
     found = np.empty(9, np.int64)
     number = 0
     for row in range(len(offsets) - 1):
@@ -69,7 +72,9 @@ def c4_spans(
                     ends[number - 1] = following - origin
                 begin = following
                 continue
-            code = _judge(values, left, right, pairs, marks, min_words, with_citations, least_mark, scratch, found)
+            code = _judge(
+                values, left, right, pairs, marks, min_words, with_citations, least_mark, scratch, copy, found
+            )
             cut_before = code != KEPT
             if not cut_before:
                 kept_until = right
@@ -98,7 +103,7 @@ def c4_spans(
 @njit(cache=True, nogil=True)
 def _judge(
     values: Array, left: int, right: int, pairs: Array, marks: Array, min_words: int, with_citations: bool,
-    least_mark: int, scratch: Array, found: Array,
+    least_mark: int, scratch: Array, copy: Array, found: Array,
 ) -> int:  # fmt: skip
     """The first reason to remove the line values[left:right], of which `found` tells, or KEPT."""
     if found[LONGEST_WORD] > C4_MAX_WORD_CHARACTERS:
@@ -106,8 +111,9 @@ def _judge(
     words = found[WORDS_FOUND]
     if found[CITATIONS] > 0:
         right = without_citations(values, left, right, scratch)
-        values, left = scratch, 0
-        scan_line(scratch, 0, right, pairs, marks, found)
+        zero: Any = np.int64(0)  # numba compiles a call anew for every literal
+        values, left = copy, zero
+        scan_line(copy, zero, right, pairs, marks, found)
     if end_mark(values, left, right) < least_mark:
         return NO_END_MARK
     if (words if with_citations else found[WORDS_FOUND]) < min_words:

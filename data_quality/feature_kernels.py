@@ -23,6 +23,7 @@ from data_quality.byte_kernels import (
     hash_range,
     load_eight,
     previous,
+    readable,
     step,
 )
 
@@ -129,12 +130,13 @@ def hash_folded(values: Array, start: int, end: int, is_ascii: bool, folds: Arra
     """The hash of values[start:end] with its case folded; `scratch` is uint8[2 * (end - start)] or more."""
     if is_ascii:
         return hash_lower_ascii(values, start, end)
-    size = 0
+    size: Any = np.int64(0)
     while start < end:
         code, width = decode(values, start, end)
         size = encode(folds[code], scratch, size)
         start += width
-    return hash_range(scratch, 0, size)
+    zero: Any = np.int64(0)  # numba compiles a call anew for every literal
+    return hash_range(readable(values, scratch), zero, size)
 
 
 @njit(cache=True, nogil=True)

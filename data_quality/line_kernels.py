@@ -7,10 +7,12 @@ Datasets' c4_utils.py, which made C4, and of datatrove's C4QualityFilter, which 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
-from data_quality.byte_kernels import Array, capacity, decode, duplicates, hash_range, previous, step
+from data_quality.byte_kernels import Array, capacity, decode, duplicates, hash_range, previous, readable, step
 from data_quality.scan_kernels import (
     BRACES,
     BULLET,
@@ -107,29 +109,30 @@ def _keep_longest(longest: Array, view: int, length: int) -> None:
 @njit(cache=True, nogil=True)
 def _cited_line(
     values: Array, start: int, end: int, first: bool, last: bool, kinds: Array, marks: Array, short_length: int,
-    row: Array, hashes: Array, lengths: Array, scratch: Array,
+    row: Array, hashes: Array, lengths: Array, scratch: Array, copy: Array,
 ) -> None:  # fmt: skip
     """Counts a line of FineWeb's view that lost marks of citations, once it is known whether it is the last one.
 
     White space that citations leave at the ends of a line stays, but none at the ends of the view.
     """
     end = without_citations(values, start, end, scratch)
-    start = 0
-    while first and start < end and white(scratch, start, end, marks):
-        start += white(scratch, start, end, marks)
-    while last and start < end and white_before(scratch, start, end, marks):
-        end -= white_before(scratch, start, end, marks)
-    characters = _count_characters(scratch, start, end)
+    zero: Any = np.int64(0)  # numba compiles a call anew for every literal
+    start = zero
+    while first and start < end and white(copy, start, end, marks):
+        start += white(copy, start, end, marks)
+    while last and start < end and white_before(copy, start, end, marks):
+        end -= white_before(copy, start, end, marks)
+    characters = _count_characters(copy, start, end)
     row[FINEWEB_CHARACTERS] += characters
-    row[FINEWEB_WORDS] += _count_words(scratch, start, end, kinds)
+    row[FINEWEB_WORDS] += _count_words(copy, start, end, kinds)
     at = start
-    while at < end and white(scratch, at, end, marks):
-        at += white(scratch, at, end, marks)
+    while at < end and white(copy, at, end, marks):
+        at += white(copy, at, end, marks)
     if at < end:
         line = row[FINEWEB_SOLID_LINES]
-        hashes[line], lengths[line] = hash_range(scratch, start, end), characters
+        hashes[line], lengths[line] = hash_range(copy, start, end), characters
         row[FINEWEB_SOLID_LINES] = line + 1
-        row[FINEWEB_MARKED_LINES] += _ends_marked(scratch, start, end, marks)
+        row[FINEWEB_MARKED_LINES] += _ends_marked(copy, start, end, marks)
         row[FINEWEB_SHORT_LINES] += characters <= short_length
 
 
@@ -170,6 +173,10 @@ def count_lines(
     view_lengths = np.empty(most_lines, np.int64)
     table = np.empty(capacity(most_lines), np.int32)
     scratch = np.empty(longest_document + 8, np.uint8)
+    copy = readable(values, scratch)
+    no: Any = np.bool_(False)  # numba compiles a call anew for every literal
+    yes: Any = np.bool_(True)
+    zero: Any = np.int64(0)
     found = np.empty(9, np.int64)
     longest = np.empty((1 + VIEWS, 3), np.int64)
 
@@ -256,8 +263,8 @@ def count_lines(
                 buffer, start, stop = values, left, right
                 if cited:
                     stop = without_citations(values, left, right, scratch)
-                    buffer, start = scratch, 0
-                    scan_line(scratch, 0, stop, pairs, marks, found)
+                    buffer, start = copy, zero
+                    scan_line(copy, zero, stop, pairs, marks, found)
                 marked = end_mark(buffer, start, stop)
                 for view in range(VIEWS):
                     if view == C4:
@@ -283,8 +290,8 @@ def count_lines(
                         continue
                     if cited_start >= 0:
                         _cited_line(
-                            values, cited_start, cited_end, view_first, False, kinds, marks, short_length, row,
-                            view_hashes, view_lengths, scratch,
+                            values, cited_start, cited_end, view_first, no, kinds, marks, short_length, row,
+                            view_hashes, view_lengths, scratch, copy,
                         )  # fmt: skip
                         cited_start, view_first = -1, False
                     if cited:
@@ -320,8 +327,8 @@ def count_lines(
         )
         if cited_start >= 0:
             _cited_line(
-                values, cited_start, cited_end, view_first, True, kinds, marks, short_length, row, view_hashes,
-                view_lengths, scratch,
+                values, cited_start, cited_end, view_first, yes, kinds, marks, short_length, row, view_hashes,
+                view_lengths, scratch, copy,
             )  # fmt: skip
         for view in range(VIEWS):
             row[VIEW + VIEW_COUNTS * view + VIEW_THIRD_LINE] = longest[1 + view, 2]
