@@ -208,6 +208,11 @@ class IngestConfig:
         True,
     )
     takedown: tuple[Takedown, ...] = setting("Records and files that are left out on request.", ())
+    empty_sources: Literal["stop", "allow"] = setting(
+        "Whether the run stops behind ingest (exit code 3) where not one record of a source became a document, as when "
+        "its text_field is misspelt.",
+        "stop",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from corpus.encoding.encoder import Encoder
+from corpus.encoding.encoder import Encoder, spellings
 from storage.schemas import token_type
 
 LISTED = 20
@@ -68,7 +68,7 @@ def tokenizer_report(encoder: Encoder, batches: Iterable[pa.Table]) -> dict[str,
         "dtype": str(token_type(size)),
         "longest_tokens": _longest(encoder, used),
         "unused": len(unused),
-        "unused_tokens": [tokenizer.decode([number], skip_special_tokens=False) for number in unused[:UNUSED_LISTED]],
+        "unused_tokens": _texts(encoder, unused[:UNUSED_LISTED]),
         "round_trip_failures": failures,
         "round_trip_example": example,
     }
@@ -89,8 +89,18 @@ def _unused(encoder: Encoder, used: Integers) -> list[int]:
     return [number for number in _model_ids(encoder) if not used[number]]
 
 
+def _texts(encoder: Encoder, numbers: list[int]) -> list[str]:
+    r"""What tokens stand for; bytes that are no characters as `\xe4`."""
+    if not encoder.pattern:
+        return [encoder.tokenizer.decode([number], skip_special_tokens=False) for number in numbers]
+    spelled = spellings(encoder.tokenizer.get_vocab(with_added_tokens=False))
+    return [spelled.get(number, b"").decode(errors="backslashreplace") for number in numbers]
+
+
 def _longest(encoder: Encoder, used: Integers) -> list[dict[str, Any]]:
-    decode = encoder.tokenizer.decode
-    found = [(decode([number], skip_special_tokens=False), number) for number in _model_ids(encoder)]
-    found.sort(key=lambda pair: (-len(pair[0].encode()), pair[1]))
-    return [{"token": text, "bytes": len(text.encode()), "count": int(used[at])} for text, at in found[:LISTED]]
+    numbers = _model_ids(encoder)
+    texts = _texts(encoder, numbers)
+    spelled = spellings(encoder.tokenizer.get_vocab(with_added_tokens=False)) if encoder.pattern else {}
+    sizes = [len(spelled.get(at, text.encode())) for at, text in zip(numbers, texts, strict=True)]
+    found = sorted(zip(texts, sizes, numbers, strict=True), key=lambda row: (-row[1], row[2]))
+    return [{"token": text, "bytes": size, "count": int(used[at])} for text, size, at in found[:LISTED]]

@@ -123,7 +123,7 @@ def _own_rule(name: str, override: RuleOverride) -> Rule:
     missing = [key for key in ("feature", "comparison", "threshold") if getattr(override, key) is None]
     if missing:
         raise ValueError(
-            f"{where}: there is no rule of this name{_near(name, KNOWN)}. A rule of your own needs feature, comparison "
+            f"{where}: there is no rule of this name{_near(name, KNOWN)}; a rule of your own needs feature, comparison "
             f"and threshold ({', '.join(missing)} not given), or an expression"
         )
     rule = Rule(name, str(override.feature), override.comparison, override.threshold, "", "own rule")

@@ -126,7 +126,7 @@ def runs(workspace: str, records: Sequence[Mapping[str, Any]]) -> None:
             str(done),
             str(len(record["attempts"])),
             record["updated"],
-            escape(str(attempt.get("message", ""))),
+            escape(_first_line(attempt)),
         )
     console.print(table)
 
@@ -150,9 +150,16 @@ def run(record: Mapping[str, Any]) -> None:
             attempt["ended"] or "",
             _state(attempt["status"]),
             f"{attempt['pid']} on {attempt['host']}",
-            escape(str(attempt.get("message", ""))),
+            escape(_first_line(attempt)),
         )
     console.print(table)
+    message = str(record["attempts"][-1].get("message", ""))
+    if "\n" in message:
+        console.print(f"\n{escape(message)}", soft_wrap=True)
+
+
+def _first_line(attempt: Mapping[str, Any]) -> str:
+    return str(attempt.get("message", "")).partition("\n")[0]
 
 
 def stage(found: Mapping[str, Any]) -> None:

@@ -7,6 +7,8 @@ Parts: `documents/<stem>-<k>`, `quarantine/<stem>-<k>` (only where there is some
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple
 from functools import cached_property, partial
@@ -61,6 +63,7 @@ class Ingest(Stage[IngestConfig]):
 
     def parameters(self) -> Any:
         inventory, parameters = self.inventory(), canonical(self.config, self.name)
+        del parameters["empty_sources"]  # a gate judges the result, it does not make it
         taken_down = parameters["takedown"]
         return {
             **parameters,
@@ -196,6 +199,26 @@ class Ingest(Stage[IngestConfig]):
         if verified := [_stored(file) for file in self.inventory().files if file.seen]:
             writer.json("about/verified", verified)
         writer.parquet("index/ids", index, ID_INDEX)
+
+    def gate(self, output: Output) -> list[str]:
+        read: dict[str, int] = {}
+        written: dict[str, int] = {}
+        why: dict[str, Counter[str]] = {}
+        ledger = output.read("about/ledger", ["source", "records", "written", "reasons", "status"])
+        for row in ledger.to_pylist() if self.config.empty_sources == "stop" else ():
+            if row["status"] in ("read", "adopted"):
+                name = row["source"]
+                read[name] = read.get(name, 0) + row["records"]
+                written[name] = written.get(name, 0) + row["written"]
+                why.setdefault(name, Counter()).update(json.loads(row["reasons"]))
+        return [
+            f"source {name!r}: not one of its {read[name]:,} records became a document "
+            f"({', '.join(f'{reason} {number:,}' for reason, number in why[name].most_common())}). "
+            "`gristmill show ingest` shows what was wrong with them; is text_field right? "
+            "(ingest.empty_sources: allow goes on without it.)"
+            for name in sorted(read)
+            if read[name] > why[name]["takedown"] and not written[name]
+        ]
 
 
 def _stored(file: Any) -> list[Any]:

@@ -261,7 +261,7 @@ def _empty_histogram(outputs: Mapping[str, Output], feature: str, check: Check) 
         values = pl.Series(pl.from_arrow(stored)).fill_nan(None).drop_nulls()
         if len(values):
             low, high = min(low, float(values.min())), max(high, float(values.max()))  # type: ignore[arg-type]
-    return Histogram.even(low, high, 40) if low < high else Histogram.even(min(low, 0.0), 1.0, 40)
+    return Histogram.even(low, high, 40) if low < high else Histogram.even(min(low, 0.0), max(high, 1.0), 40)
 
 
 def _stored(quality: Output, stem: str, names: list[str]) -> dict[str, pa.ChunkedArray]:

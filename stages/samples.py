@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data_quality import fineweb2
 from data_quality.presets import Rule
 from stages import explain
-from stages.base import StageError
+from stages.base import SettingError, StageError
 from stages.duplicate_steps import REASONS
 from storage.outputs import Output
 
@@ -56,6 +56,8 @@ def samples(
     ------
     StageError
         If the run has no decisions yet, or nothing was dropped by this reason: it says what there is.
+    SettingError
+        If there is no such reason.
     """
     if not any(stage in outputs for stage in explain.DECISIONS):
         raise StageError("this run has no finished filter yet: nothing is kept or dropped")
@@ -64,11 +66,11 @@ def samples(
         if reason not in reasons:
             known = {KEPT, *reasons, *(rule.name for rule in _rules(outputs).values())}
             ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-            ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
             said = ", ".join(f"{name} {count:,}" for name, count in ranked)
             missing = "no document was kept" if reason == KEPT else f"nothing was dropped by {reason!r}"
             if reason not in known:
                 missing = f"there is no rule or reason {reason!r}{_near(reason, known)}"
+                raise SettingError(f"{missing}\n  documents by reason: {said}")
             raise StageError(f"{missing}\n  documents by reason: {said}")
         asked = {"source": source, "language": language}
         wanted = " and ".join(f"{name} {value!r}" for name, value in asked.items() if value)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from storage import leases, manifests, runs
 from storage.filesystem import TEMPORARY_PREFIX, Store
 from storage.manifests import MANIFEST
-from storage.outputs import OUTPUTS, RECEIPTS, output_folder
+from storage.outputs import OUTPUTS, RECEIPTS, SCRATCH, output_folder
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Garbage:
     emptied: dict[str, dict[str, int]]
     """Outputs that are there only for parts others take from them, with the files that go."""
     files: dict[str, int]
-    """Temporary files of dead attempts."""
+    """Temporary files of dead attempts, and scratch files of complete outputs."""
     kept: dict[str, str]
     """Every output folder that stays, and why."""
 
@@ -71,8 +71,12 @@ def find(store: Store, *, temporary_age: float = 3600.0) -> Garbage:
         }
         if files:
             emptied[folder] = files
+    leftover = _old_temporaries(store, temporary_age)
+    for folder in kept.keys() - emptied.keys():
+        if store.exists(f"{folder}/{MANIFEST}"):  # complete: nothing reads its scratch files any more
+            leftover.update(store.listing(f"{folder}/{SCRATCH}"))
     doomed = {folder: sum(store.listing(folder).values()) for folder in everything if folder not in kept}
-    return Garbage(doomed, emptied, _old_temporaries(store, temporary_age), kept)
+    return Garbage(doomed, emptied, leftover, kept)
 
 
 def _old_temporaries(store: Store, age: float) -> dict[str, int]:

@@ -101,7 +101,7 @@ class Encoder:
         alphabet = byte_alphabet()
         if missing := [byte for byte, character in enumerate(alphabet) if character not in vocabulary]:
             return f"{len(missing)} of the 256 bytes are not in its vocabulary"
-        spelled = _spellings(vocabulary)
+        spelled = spellings(vocabulary)
         byte_ids = np.array([vocabulary[character] for character in alphabet], np.uint32)
         merges: dict[tuple[int, int], tuple[int, int]] = {}
         for rank, pair in enumerate(model["merges"]):
@@ -112,7 +112,7 @@ class Encoder:
         keys = np.array([left << 32 | right for left, right in merges], np.uint64)
         pairs = np.empty((2 * _slots(len(keys)), 2), np.uint64)  # most pairs are not there: found out at once
         kernels.fill_pairs(pairs, keys, np.array([rank << 32 | new for rank, new in merges.values()], np.uint64))
-        self._room = np.empty((2, kernels.SHORT_MERGE), np.uint64)
+        self._room = np.empty((5, kernels.SHORT_MERGE), np.uint64)
         words = _words(spelled if model.get("ignore_merges") else {})
         none = np.full(CODE_POINTS, kernels.NO_TOKEN, np.uint32), np.zeros(1 << 16, np.uint8)
         self._model = (byte_ids, pairs, *none, *words)
@@ -256,7 +256,7 @@ def byte_alphabet() -> list[str]:
     return found
 
 
-def _spellings(vocabulary: dict[str, int]) -> dict[int, bytes]:
+def spellings(vocabulary: dict[str, int]) -> dict[int, bytes]:
     """The bytes of every token that is made of the characters which stand for bytes."""
     value = {character: byte for byte, character in enumerate(byte_alphabet())}
     return {

@@ -28,6 +28,7 @@ WAYS = 4
 SHORT_MERGE = 256  # bytes; from here on a heap finds the next pair
 UNSAFE_AFTER, UNSAFE_BEFORE = np.uint8(1), np.uint8(2)
 NO_PAIR = np.uint64(0xFFFFFFFFFFFFFFFF)
+_RANK, _ID = np.uint64(0xFFFFFFFF00000000), np.uint64(0xFFFFFFFF)  # the halves of what `_pair` says
 NO_TOKEN = _NO_RANK = np.uint32(0xFFFFFFFF)
 
 _K1, _K2, _K3 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9)
@@ -232,30 +233,39 @@ def _merge_short(data: Array, start: Number, end: Number, model: Any, room: Arra
 
     The tokens are in `room[0]` afterwards, their number is returned.
     """
-    pairs, ids, found = model[1], room[0], room[1]  # found[i] is what `_pair` says of ids[i] and ids[i + 1]
-    size = _symbols(data, start, end, model, ids)
-    for index in range(size - 1):
-        found[index] = _pair(pairs, ids[index], ids[index + 1])
-    while size > 1:
+    pairs, ids, order, news, before, after = model[1], room[0], room[1], room[2], room[3], room[4]
+    size = np.uint64(_symbols(data, start, end, model, ids))
+    one = np.uint64(1)
+    for index in range(size):
+        # order: rank << 32 | place of the pair that begins here. Places stay, so that all loops have one length.
+        before[index], after[index], order[index] = np.uint64(index) - one, np.uint64(index) + one, NO_PAIR
+    for index in range(size - one):
+        found = _pair(pairs, ids[index], ids[index + one])
+        order[index], news[index] = found & _RANK | np.uint64(index), found & _ID
+    left = size
+    while True:
         best = NO_PAIR
-        for index in range(size - 1):
-            best = min(best, found[index])
-        if best == NO_PAIR:
+        for index in range(size):
+            best = min(best, order[index])
+        if best >= _RANK:
             break
-        at = 0
-        while found[at] != best:
-            at += 1
-        ids[at] = best & np.uint64(0xFFFFFFFF)
-        size -= 1
-        for index in range(at + 1, size):
-            ids[index] = ids[index + 1]
-        for index in range(at + 1, size - 1):
-            found[index] = found[index + 1]
-        if at > 0:
-            found[at - 1] = _pair(pairs, ids[at - 1], ids[at])
-        if at + 1 < size:
-            found[at] = _pair(pairs, ids[at], ids[at + 1])
-    return size
+        at = best & _ID
+        gone = after[at]
+        following, previous = after[gone], before[at]
+        ids[at], after[at], order[at], order[gone] = news[at], following, NO_PAIR, NO_PAIR
+        left -= one
+        if following < size:
+            before[following] = at
+            found = _pair(pairs, ids[at], ids[following])
+            order[at], news[at] = found & _RANK | at, found & _ID
+        if previous < size:
+            found = _pair(pairs, ids[previous], ids[at])
+            order[previous], news[previous] = found & _RANK | previous, found & _ID
+    at = np.uint64(0)
+    for index in range(left):
+        ids[index] = ids[at]
+        at = after[at]
+    return left
 
 
 @njit(cache=True, nogil=True)
@@ -427,7 +437,7 @@ def encode(
         uint64 (entries, ENTRY_WORDS) and (entries, LONG_ENTRY_WORDS), entries powers of two: what was tokenised
         before. All zeros at first; what they hold changes how long this takes, never what comes out.
     room
-        uint64 (2, SHORT_MERGE).
+        uint64 (5, SHORT_MERGE).
     end_token
         Written behind every text; negative for none.
     out, out_offsets

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_quality.bands import Buckets, divide, sorted_places
-from data_quality.duplicates import DECIDED, deduplicate, survivor_priority
+from data_quality.duplicates import DECIDED, SIMILARITY_STEPS, deduplicate, summary, survivor_priority
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.sketch import sketch
 from data_quality.words import split_words
@@ -263,6 +263,48 @@ def test_the_survivor_is_the_first_by_priority() -> None:
         for rule in ("source-order", "longest", "shortest", "newest", "oldest")
     }
     assert kept == {"source-order": ["a"], "longest": ["x"], "shortest": ["b"], "newest": ["a"], "oldest": ["x"]}
+
+
+def test_scores_sort_as_floats_do_and_unknown_ones_come_last() -> None:
+    scores = [3.5, -2.0, None, 0.0, -0.0, float("nan"), float("inf"), 1e-300, -1e300, 2.0**60]
+    documents = pl.DataFrame({"score": pl.Series(scores, dtype=pl.Float64)})
+    known = sorted({value for value in scores if value is not None and abs(value) < float("inf")})
+    for rule, wanted in (("lowest-score", known), ("highest-score", known[::-1])):
+        priority = survivor_priority(documents, replace(CONFIG, priority=(rule,), score="score"))[
+            "priority_0"
+        ].to_list()
+        order = sorted(range(len(scores)), key=lambda row: priority[row])
+        assert list(dict.fromkeys(scores[row] for row in order[:7])) == wanted
+        assert set(order[7:]) == {2, 5, 6}
+        assert len({priority[row] for row in (2, 5, 6)}) == 1
+
+
+def test_recall_is_estimated_from_the_bands_and_counts_capped_documents_as_missed() -> None:
+    steps = [0] * SIMILARITY_STEPS
+    steps[SIMILARITY_STEPS * 8 // 10], steps[-1] = 100, 300
+    said = summary({"near": 400, "capped": 100, "similarities": steps, "buckets": [7, 0, 2]}, CONFIG)
+    chance = 1 - (1 - 0.8**CONFIG.rows) ** CONFIG.bands
+    low, high = said["recall_by_similarity"]
+    assert (low["from"], low["near"], low["recall"]) == (0.8, 100, pytest.approx(chance))
+    assert low["missed"] == pytest.approx(100 / chance - 100)
+    assert high["near"] == 300
+    assert high["recall"] > 0.999999
+    assert said["recall"] == pytest.approx(400 / (400 + 100 / chance - 100), abs=1e-6)
+    assert said["recall_at_least"] == pytest.approx(400 / (500 + 100 / chance - 100), abs=1e-6)
+    assert said["buckets"] == {"2": 7, "5-8": 2}
+    nothing = summary({"documents": 0, "capped": 0}, CONFIG)
+    assert nothing["recall"] == nothing["recall_at_least"] == 1.0
+
+
+def test_containment_is_the_largest_share_in_one_document_and_never_a_reason() -> None:
+    words = [f"w{number}" for number in range(120)]
+    texts = [" ".join(words), " ".join(words[:80]), " ".join(words[10:70]), "something else altogether, of other words"]
+    documents = frame(texts)
+    result, _ = run(documents, replace(CONFIG, bands=108, rows=1))
+    assert not result["dropped"].any()
+    names = documents["id"].to_list()
+    assert result["containment"].to_list() == [None, 1.0, 1.0, None]
+    assert result["container"].to_list() == [None, names[0], names[0], None]
 
 
 def test_only_report_drops_nothing_and_says_the_same() -> None:

@@ -17,7 +17,7 @@ import pytest
 from corpus.config import IngestConfig, RedactConfig, SourceConfig
 from corpus.texts import document_id
 from stages import explain, takedown
-from stages.base import Context, Resources, StageError
+from stages.base import Context, GateError, Resources, StageError
 from stages.config import RunConfig
 from stages.ingest import Ingest
 from stages.plan import Selection
@@ -178,6 +178,22 @@ def test_takedowns_of_files_and_sources(corpus: Corpus) -> None:
     assert texts(second) == ["two"]
     assert ledger(second)["a.jsonl"]["status"] == "takedown"
     assert ledger(second)["a.jsonl"]["written"] == 1
+
+
+def test_a_source_of_which_nothing_could_be_read_stops_the_run_until_that_is_allowed(corpus: Corpus) -> None:
+    (corpus.folder / "a.jsonl").write_text('{"txt": "one"}\n{"txt": "two"}\nnothing\n', encoding="utf-8")
+    reason = r"source 'web': not one of its 3 records became a document \((missing-text 2, bad-json 1)\)"
+    for _ in range(2):  # a finished output is judged again
+        with pytest.raises(GateError, match=reason):
+            corpus.run()
+    allowed = corpus.run(empty_sources="allow")
+    assert not allowed.worked
+    assert allowed.output.counts["quarantined"] == {"bad-json": 1, "missing-text": 2}
+    corpus.write("b.jsonl", "one that is right")
+    assert corpus.run().output.counts["kept"] == 1
+    (corpus.folder / "a.jsonl").write_text("", encoding="utf-8")
+    (corpus.folder / "b.jsonl").write_text("", encoding="utf-8")
+    assert corpus.run().output.counts["read"] == 0  # nothing was there to be read: no setting is wrong
 
 
 def test_a_large_file_is_several_units_under_one_line_of_the_ledger(corpus: Corpus) -> None:

@@ -35,7 +35,7 @@ from stages.report_page import page
 from storage.filesystem import Store
 from storage.manifests import Counts
 from storage.outputs import Output, PartWriter, complete
-from storage.schemas import DECISIONS, DOCUMENTS, ID_INDEX, LEDGER, OVERLAPS, QUARANTINE
+from storage.schemas import CUTS, DECISIONS, DOCUMENTS, ID_INDEX, LEDGER, OVERLAPS, QUARANTINE
 
 EVIL = "</script><script>alert('x')</script><!-- <img src=x onerror=alert(1)> \u202egnp.exe \x07 \u2028 & \"quoted\""
 OCCASION = Occasion("trial", "./workspace", datetime(2026, 5, 17, 9, 30, tzinfo=UTC), {"revision": "a" * 40})
@@ -445,6 +445,25 @@ def test_clusters_show_the_keeper_beside_its_members(run: Run) -> None:
     assert near["keeper_text"].startswith("the first text that stays ")
     assert (near["identical"], exact["identical"]) == (False, True)
     assert clusters[0]["keeper"]["source"] == "web"
+
+
+def test_repeats_are_shown_by_reason_and_by_what_stands_in_most_documents(run: Run) -> None:
+    def fill(writer: PartWriter) -> None:
+        span = {"start": 0, "end": 2048, "replacement": "", "reason": "repeated-line"}
+        for stem, rows in run.parts.items():
+            table = [{"id": identity(text), "spans": [span]} for text, *_ in rows]
+            writer.parquet(f"cuts/{stem}", pa.Table.from_pylist(table, CUTS), CUTS)
+        most = [{"kind": "line", "text": EVIL, "documents": 77}]
+        writer.json("about/repeats", {"totals": {}, "hash_collisions": 0, "most": most})
+
+    assert "What stands in most documents" not in render(run)
+    run.write("repeats", fill, Counts(run.number, run.number), inputs=("ingest", "deduplicate"))
+    [cuts] = [row for row in gather(run.outputs, 3).cuts if row["reason"] == "repeated-line"]
+    assert (cuts["documents"], cuts["passages"], cuts["bytes"]) == (run.number, run.number, 2048 * run.number)
+    text = "".join(read(render(run)).text)
+    assert "What stands in most documents" in text
+    assert "77" in text
+    assert "alert('x')" in text, "quoted, not run"
 
 
 def test_an_excerpt_begins_where_the_first_difference_is_in_sight(tmp_path: Path) -> None:

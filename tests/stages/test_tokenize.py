@@ -16,8 +16,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from corpus.config import IngestConfig, SourceConfig, TokenizeConfig, TokenizerConfig
-from data_quality.duplicates_config import DeduplicateConfig, SelectConfig
-from data_quality.quality_config import FilterConfig
+from data_quality.duplicates_config import DeduplicateConfig
+from data_quality.filter_config import FilterConfig
+from data_quality.select_config import GroupLimits, SelectConfig
 from stages.base import Resources, StageError
 from stages.config import RunConfig
 from stages.plan import Selection
@@ -60,7 +61,7 @@ def run(folder: Path, pool: WorkerPool, sources: tuple[SourceConfig, ...], **set
         ingest=IngestConfig(sources=sources),
         filter=FilterConfig(presets=("none",)),
         deduplicate=DeduplicateConfig(mode="only-report"),
-        select=SelectConfig(validation_share=0.2, repeats={"notes": 3}),
+        select=SelectConfig(validation_share=0.2, sources={"notes": GroupLimits(repeats=3)}),
         tokenizer=settings.pop("tokenizer", TokenizerConfig(vocabulary_size=400)),
         tokenize=TokenizeConfig(**settings),
         pretrain=None,

@@ -57,6 +57,18 @@ def test_outputs_that_runs_name_stay_and_others_go(store: Store) -> None:
     assert garbage.find(store).folders == {}
 
 
+def test_scratch_files_of_complete_outputs_go_and_those_of_work_stay(store: Store) -> None:
+    write(store, "deduplicate", "aa")
+    write(store, "select", "bb", whole=False)
+    for folder in ("outputs/deduplicate/aa", "outputs/select/bb"):
+        store.create(f"{folder}/scratch/buckets-0.arrow", b"left by a killed process")
+    record(store, "one", deduplicate="aa", select="bb")
+    assert garbage.find(store).files == {"outputs/deduplicate/aa/scratch/buckets-0.arrow": 24}
+    assert swept(store) == {"deduplicate/aa", "select/bb"}
+    assert not store.listing("outputs/deduplicate/aa/scratch")
+    assert store.listing("outputs/select/bb/scratch")
+
+
 def test_outputs_that_hold_parts_of_kept_ones_stay(store: Store) -> None:
     first = write(store, "ingest", "aa")
     assert first is not None
