@@ -403,7 +403,7 @@ def test_what_if_answers_from_what_is_stored_without_prefect_or_torch(call: Call
         (["what-if", "filter.rules=3"], 2, "filter.rules is no name of a rule"),
         (["samples"], 2, "give either --kept or --dropped-by RULE"),
         (["samples", "--kept", "--dropped-by", "x"], 2, "give either --kept or --dropped-by RULE"),
-        (["samples", "--dropped-by", "gopher-hash"], 1, "there is no rule or reason 'gopher-hash'"),
+        (["samples", "--dropped-by", "gopher-hash"], 2, "there is no rule or reason 'gopher-hash'"),
         (["samples", "--dropped-by", "gopher-top-4-gram", "--source", "text"], 1, "'text'; there are: texts"),
         (["samples", "--kept"], 1, "no document was kept\n  documents by reason: gopher-top-4-gram 29"),
     ],
