@@ -132,20 +132,21 @@ def find_id(ingest: Output, wanted: bytes) -> list[tuple[str, int]]:
     """Parts (stem) and rows of an id: a binary search over the row groups of the sorted index."""
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    with ingest.store.open(ingest.part("index/ids").path) as stream:
-        file = pq.ParquetFile(stream)
+    from storage.arrow_files import open_parquet
+
+    threads = ingest.store.is_local
+    with open_parquet(ingest.store, ingest.part("index/ids").path) as file:
         low, high = 0, file.num_row_groups
         while low < high:  # the first row group whose last id is not smaller
             middle = (low + high) // 2
-            if file.read_row_group(middle, ["id"]).column("id")[-1].as_py() < wanted:
+            if file.read_row_group(middle, ["id"], use_threads=threads).column("id")[-1].as_py() < wanted:
                 low = middle + 1
             else:
                 high = middle
         found: list[tuple[str, int]] = []
         for group in range(low, file.num_row_groups):
-            table = file.read_row_group(group)
+            table = file.read_row_group(group, use_threads=threads)
             rows = table.filter(pc.equal(table.column("id"), pa.scalar(wanted, table.schema.field("id").type)))
             found += [(r["part"].partition("/")[2], r["row"]) for r in rows.to_pylist()]
             if table.column("id")[-1].as_py() > wanted:

@@ -269,17 +269,15 @@ def _merge(
 def _read(store: Store, path: str, low: int = 0, high: int = 1 << 64) -> Any:
     """A part sorted by hash, or the rows of a range of hashes; row groups outside of it are not read."""
     import numpy as np
-    import pyarrow.parquet as pq
 
-    from storage.arrow_files import read_parquet
+    from storage.arrow_files import open_parquet, read_parquet
 
     if low == 0 and high == 1 << 64:
         return read_parquet(store, path)
-    with store.open(path) as stream:
-        file = pq.ParquetFile(stream)
+    with open_parquet(store, path) as file:
         ranges = [file.metadata.row_group(i).column(0).statistics for i in range(file.num_row_groups)]
         groups = [i for i, found in enumerate(ranges) if found.max >= low and found.min < high]
-        table = file.read_row_groups(groups)
+        table = file.read_row_groups(groups, use_threads=store.is_local)
     hashes = table.column("hash").to_numpy()
     begin = int(np.searchsorted(hashes, np.uint64(low)))
     end = hashes.size if high == 1 << 64 else int(np.searchsorted(hashes, np.uint64(high)))

@@ -5,7 +5,8 @@ It casts to the schema and fixes row groups, compression and encodings, so that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -104,11 +105,26 @@ def read_parquet(store: Store, path: str, columns: Sequence[str] | None = None) 
         if store.is_local:
             return pq.read_table(store.local(path), columns=names, memory_map=True, partitioning=None)
         with store.open(path) as stream:
-            return pq.read_table(stream, columns=names, partitioning=None)
+            return pq.read_table(stream, columns=names, partitioning=None, use_threads=False, pre_buffer=False)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
         raise OSError(f"{store.url}/{path} cannot be read as Parquet: {error}") from error
+
+
+@contextmanager
+def open_parquet(store: Store, path: str) -> Iterator[pq.ParquetFile]:
+    """A Parquet file to be read in pieces; read them with `use_threads=store.is_local`.
+
+    Threads of Arrow must not hold a Python file, which those of remote stores are: one that lets go of it while the
+    interpreter ends takes the process with it.
+    """
+    if store.is_local:
+        with pq.ParquetFile(store.local(path), memory_map=True) as file:
+            yield file
+    else:
+        with store.open(path) as stream:
+            yield pq.ParquetFile(stream)
 
 
 def read_rows(store: Store, path: str, columns: Sequence[str], rows: Sequence[int]) -> pa.Table:
@@ -119,15 +135,14 @@ def read_rows(store: Store, path: str, columns: Sequence[str], rows: Sequence[in
     wanted = pa.array(rows, pa.int64())
     tables = []
     try:
-        with store.open(path) as stream:
-            file = pq.ParquetFile(stream)
+        with open_parquet(store, path) as file:
             start = taken = 0
             for group in range(file.num_row_groups):
                 end = start + file.metadata.row_group(group).num_rows
                 upto = taken + pc.sum(pc.less(wanted.slice(taken), end)).as_py() if taken < len(wanted) else taken
                 if upto > taken:
                     some = pc.subtract(wanted.slice(taken, upto - taken), start)
-                    tables.append(file.read_row_group(group, list(columns)).take(some))
+                    tables.append(file.read_row_group(group, list(columns), use_threads=store.is_local).take(some))
                 start, taken = end, upto
             if taken < len(wanted):
                 raise IndexError(f"{store.url}/{path} has {start} rows, the row {wanted[-1]} was asked for")
