@@ -18,6 +18,7 @@ SMALL = {
     "ingest.sources.0.max_bytes": 3_000_000,
     "ingest.part_bytes": 200_000,
     "decontaminate.eval_sets.0.packages": "[typer]",
+    "repeats.line_documents": 10,
     "tokenizer.vocabulary_size": 1000,
     "tokenizer.sample_bytes": 500_000,
     "pretrain.model": "{layers: 2, width: 32, heads: 2, kv_heads: 1, max_positions: 128}",
