@@ -7,6 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from corpus.buffers import buffers
+
 
 def apply_cuts(texts: pa.LargeStringArray | pa.ChunkedArray, spans: pa.Array | pa.ChunkedArray) -> pa.LargeStringArray:
     """The texts with every span replaced by its `replacement`.
@@ -92,11 +94,6 @@ def _one_array(values: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def _buffers(texts: pa.LargeStringArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-    """(offsets of len + 1, bytes) of a `large_string` array, slices included."""
     if texts.type != pa.large_string():
         raise ValueError(f"texts must be large_string, not {texts.type}")
-    _, offsets, data = texts.buffers()
-    positions = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    if not len(positions):  # an empty array may come without offsets
-        positions = np.zeros(1, np.int64)
-    return positions, np.frombuffer(data if data is not None else b"", np.uint8)
+    return buffers(texts)

@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from corpus.buffers import buffers
 from corpus.config import IngestConfig, NormaliseConfig, SourceConfig
 from corpus.inventory import IngestUnit, Span
 from corpus.normalise import normalise
@@ -28,7 +29,7 @@ from corpus.sources import (
 )
 from corpus.sources.base import bad_record
 from corpus.sources.rows import Rows
-from corpus.texts import blank_rows, buffers, document_id, normalise_texts
+from corpus.texts import blank_rows, document_id, normalise_texts
 from storage.manifests import Counts
 from storage.schemas import ID_BYTES, ID_INDEX
 

@@ -13,11 +13,12 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from corpus.buffers import buffers
 from corpus.redaction import Redactor
 from corpus.sources import BadRecord, InputFile, Record
 from corpus.sources.base import EXCERPT_CHARACTERS
 from corpus.sources.rows import Rows
-from corpus.texts import buffers, content_ids, large_strings
+from corpus.texts import content_ids, large_strings
 from storage.manifests import Counts
 from storage.schemas import DOCUMENTS, LEDGER, QUARANTINE
 

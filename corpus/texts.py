@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from corpus.buffers import buffers
 from corpus.config import NormaliseConfig
 from corpus.normalise import COMPOSES_BEYOND_16_BITS, NEVER_CLEAN, bad_neighbours, normalise
 from storage.schemas import ID_BYTES
@@ -36,14 +37,6 @@ def content_ids(texts: pa.LargeStringArray) -> pa.FixedSizeBinaryArray:
     view = data.data
     ids = b"".join([_blake2b(view[begin:end]).digest() for begin, end in itertools.pairwise(offsets.tolist())])
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(ID_BYTES), len(texts), [None, pa.py_buffer(ids)])
-
-
-def buffers(texts: pa.LargeStringArray) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Offsets (one more than texts) and bytes of an array without nulls."""
-    _, offsets, data = texts.buffers()
-    if not len(texts) or data is None:
-        return np.zeros(len(texts) + 1, np.int64), np.empty(0, np.uint8)
-    return np.frombuffer(offsets, np.int64, len(texts) + 1, 8 * texts.offset), np.frombuffer(data, np.uint8)
 
 
 def large_strings(texts: Sequence[bytes]) -> pa.LargeStringArray:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from data_quality.byte_kernels import decode
+
 _WORD, _OWN_WORD = 1, 3  # classes of `words.character_classes`
 _SEED = np.uint64(0x9E3779B97F4A7C15)
 _STEP = np.uint64(0xFF51AFD7ED558CCD)
@@ -18,30 +20,6 @@ _BASE = np.uint64(0xD6E8FEB86659FD93)
 _SHIFT = np.uint64(32)
 _ONE = np.uint64(1)
 _BITS = np.uint64(63)
-
-
-@njit(cache=True, nogil=True)
-def _decode(values: Any, position: int, end: int) -> tuple[int, int]:
-    """The code point at `position` and its number of bytes; a damaged byte is U+FFFD, 1 byte.
-
-    The same function stands in feature_kernels.py: numba's cache of a kernel does not see changes of other files.
-    """
-    lead = int(values[position])
-    if lead < 0x80:
-        return lead, 1
-    if lead >= 0xF0:
-        size, code = 4, lead & 0x07
-    elif lead >= 0xE0:
-        size, code = 3, lead & 0x0F
-    elif lead >= 0xC0:
-        size, code = 2, lead & 0x1F
-    else:
-        return 0xFFFD, 1
-    if position + size > end:
-        return 0xFFFD, 1
-    for k in range(1, size):
-        code = (code << 6) | (int(values[position + k]) & 0x3F)
-    return (code, size) if code < 0x110000 else (0xFFFD, size)
 
 
 @njit(cache=True, nogil=True)
@@ -58,7 +36,7 @@ def split_text(
     state = _SEED
     position = start
     while position < end:
-        code, size = _decode(values, position, end)
+        code, size = decode(values, position, end)
         found = classes[code]
         if found in (_WORD, _OWN_WORD):
             if not inside or found == _OWN_WORD:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from data_quality.word_kernels import mix64, slots_for
+from data_quality.byte_kernels import capacity
+from data_quality.word_kernels import mix64
 
 Array = Any
 
@@ -194,7 +195,7 @@ def decide(
             if min(own.size, theirs.size) < needed:
                 continue
             if not filled:
-                slots = slots_for(own.size)
+                slots = capacity(own.size)
                 if slots > table.size:
                     table = np.empty(slots, dtype=np.uint64)
                 mask = np.uint64(slots - 1)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from data_quality.word_kernels import distinct_shingles, hash_words, longest, mix64, slots_for
+from data_quality.byte_kernels import capacity
+from data_quality.word_kernels import distinct_shingles, hash_words, longest, mix64
 
 Array = Any
 
@@ -70,7 +71,7 @@ def sketch_texts(
     table = np.empty(1024, dtype=np.uint64)
     for document in range(offsets.size - 1):
         count = hash_words(data, offsets[document], offsets[document + 1], ascii_words, classes, folds, words)
-        slots = slots_for(count)
+        slots = capacity(count)
         if slots > table.size:
             table = np.empty(slots, dtype=np.uint64)
         found = distinct_shingles(words, count, ngram, table[:slots], shingles)
@@ -99,7 +100,7 @@ def shingle_texts(
     total = 0
     for document in range(offsets.size - 1):
         count = hash_words(data, offsets[document], offsets[document + 1], ascii_words, classes, folds, words)
-        slots = slots_for(count)
+        slots = capacity(count)
         if slots > table.size:
             table = np.empty(slots, dtype=np.uint64)
         found = distinct_shingles(words, count, ngram, table[:slots], shingles)

@@ -119,15 +119,6 @@ def distinct_shingles(words: Array, count: int, ngram: int, table: Array, shingl
 
 
 @njit(cache=True, nogil=True)
-def slots_for(items: int) -> int:
-    """The table size of `items` entries: a power of two, at most half full."""
-    size = 16
-    while size < 2 * items:
-        size *= 2
-    return size
-
-
-@njit(cache=True, nogil=True)
 def longest(offsets: Array) -> int:
     """The longest range of `offsets`."""
     most = 0

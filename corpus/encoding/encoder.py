@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from tokenizers import Tokenizer, pre_tokenizers
 
+from corpus.buffers import buffers
 from corpus.encoding.patterns import compiled_pattern
 
 # One call to the library: enough to keep its threads busy, little enough to bound memory.
@@ -184,7 +185,7 @@ class Encoder:
         from corpus.encoding import kernels
 
         skip, reasons = self._exceptions(texts)
-        data, offsets = _buffers(texts)
+        offsets, data = buffers(texts)
         out = np.empty(int(offsets[-1] - offsets[0]) + len(texts) + 2, np.uint32)
         out_offsets = np.empty(len(texts) + 1, np.int64)
         counts = np.zeros(3, np.int64)
@@ -208,7 +209,7 @@ class Encoder:
         from corpus.encoding import kernels
         from corpus.encoding.characters import COMPOSES, character_bits
 
-        data, offsets = _buffers(texts)
+        offsets, data = buffers(texts)
         skip = np.zeros(len(texts), np.bool_)
         kernels.mark_texts(data, offsets, *self._phrases, skip)
         reasons = dict.fromkeys(np.flatnonzero(skip).tolist(), ADDED_TOKEN)
@@ -327,18 +328,9 @@ def _aligned(entries: int, words: int) -> npt.NDArray[np.uint64]:
     return flat[begin : begin + entries * words].reshape(entries, words)
 
 
-def _buffers(texts: pa.LargeStringArray) -> tuple[npt.NDArray[np.uint8], Integers]:
-    """Bytes and offsets of texts, not copied."""
-    _, offsets, data = texts.buffers()
-    if not len(texts):
-        return np.zeros(0, np.uint8), np.zeros(1, np.int64)
-    bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    return np.frombuffer(data or b"", np.uint8), bounds
-
-
 def _calls(texts: pa.LargeStringArray, size: int) -> Iterator[tuple[int, int]]:
     """Rows [begin, end) of about `size` bytes together; a longer text comes alone."""
-    _, offsets = _buffers(texts)
+    offsets, _ = buffers(texts)
     begin = 0
     while begin < len(texts):
         end = int(np.searchsorted(offsets, offsets[begin] + size, side="right")) - 1

@@ -42,9 +42,8 @@ class HtmlFiles:
     def __init__(self, config: SourceConfig, max_record_bytes: int) -> None:
         self._max_record_bytes = max_record_bytes
         self._meta_fields = config.meta_fields
-        self._reader = PageReader(
-            config
-        )  # lives as long as this format: its process is started once, not for each file
+        # It lives as long as this format: its process is started once, not for each file.
+        self._reader = PageReader(config)
 
     def records(self, content: Content, selection: Selection) -> Iterator[Found]:
         """The one record of a file."""

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from corpus.buffers import buffers
 from corpus.config import SourceConfig
 from corpus.formats.fields import plain_string, wrong_text
 from corpus.sources.base import BadRecord, Found, Record, Selection, bad_record
 from corpus.sources.rows import Rows
-from corpus.texts import blank_rows, buffers
+from corpus.texts import blank_rows
 
 BATCH_ROWS = 16_384
 """Rows of a table that are looked at together, at most."""
