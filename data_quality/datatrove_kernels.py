@@ -10,7 +10,9 @@ import numpy as np
 from numba import njit
 
 from data_quality.byte_kernels import SEED, Array, capacity, decode, duplicates, first, hash_range, previous, step
-from data_quality.feature_kernels import CLASS_BITS, LETTER, NUMBER, PUNCTUATION, find, listed, split_words
+from data_quality.feature_kernels import find, listed
+from data_quality.mask_kernels import BLOCK
+from data_quality.split_kernels import CLASS_BITS, LETTER, NUMBER, PUNCTUATION, split_words
 
 WORDS, NON_SYMBOL_WORDS, NON_SYMBOL_CHARACTERS, ALPHABETIC_WORDS, STOP_WORDS = range(5)
 ALL_LINES, BULLET_LINES, ELLIPSIS_LINES = range(5, 8)
@@ -205,7 +207,7 @@ def count_as_datatrove(
     for k in range(1, room):
         powers[k] = powers[k - 1] * _BASE
     table = np.empty(capacity(room), np.int32)
-    letters = np.zeros(256, np.int64)
+    letters, tail = np.zeros(256, np.int64), np.empty(BLOCK, np.uint8)
     stop_seen = np.full(stop_keys.size, -1, np.int64)
 
     for d in range(offsets.size - 1):
@@ -215,7 +217,7 @@ def count_as_datatrove(
         if begin == end:
             continue
         words, _, _ = split_words(
-            values, begin, end, kinds, scripts, whole_starts, whole_ends, characters, mets, letters
+            values, begin, end, kinds, scripts, whole_starts, whole_ends, characters, mets, letters, tail
         )
         number = 0
         for i in range(words):

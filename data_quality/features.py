@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from data_quality import fineweb2
-from data_quality.buffers import byte_pairs, character_kinds, string_buffers
+from data_quality.buffers import character_kinds, string_buffers
 from data_quality.feature_table import (
     CUT_PREFIX,
     DATATROVE_PREFIX,
@@ -113,7 +113,7 @@ def _text_features(
     values, offsets = string_buffers(texts)
     kinds, marks, (scripts, script_names) = character_kinds(), mark_bits(), script_table()
     by_line = np.zeros((len(texts), line_kernels.COUNTS), dtype=np.int64)
-    line_kernels.count_lines(values, offsets, byte_pairs(), kinds, marks, config.short_line_characters, whole, by_line)
+    line_kernels.count_lines(values, offsets, kinds, marks, config.short_line_characters, whole, by_line)
     by_word = np.zeros((len(texts), feature_kernels.COUNTS), dtype=np.int64)
     logs = np.zeros(len(texts), dtype=np.float64)
     stop_keys, stop_starts, stop_number, labels = _stop_words(

@@ -24,20 +24,25 @@ from data_quality.scan_kernels import (
     ELLIPSES_FOUND,
     ELLIPSIS,
     FLAGS,
+    FOUND,
     GENERATED,
     HIGH,
     HYPHEN,
     JAVASCRIPT,
+    LINE_END,
+    LINES_AT_ONCE,
     LONGEST_WORD,
     LOREM,
     NUMBER_SIGNS,
     POLICY,
     SENTENCES_FOUND,
+    TAIL,
     TERMINAL,
     WORDS_FOUND,
     end_mark,
     ends_in_dots,
     scan_line,
+    scan_lines,
     strip,
     white,
     white_before,
@@ -138,8 +143,7 @@ def _cited_line(
 
 @njit(cache=True, nogil=True)
 def count_lines(
-    values: Array, offsets: Array, pairs: Array, kinds: Array, marks: Array, short_length: int, views: bool,
-    counts: Array,
+    values: Array, offsets: Array, kinds: Array, marks: Array, short_length: int, views: bool, counts: Array,
 ) -> None:  # fmt: skip
     """Count everything about the lines of every document of a large_string array.
 
@@ -147,8 +151,6 @@ def count_lines(
     ----------
     values, offsets
         uint8 data and int64[documents + 1] offsets of the array: document d is values[offsets[d]:offsets[d + 1]].
-    pairs
-        `buffers.byte_pairs`.
     kinds, marks
         uint8 tables over all code points: `words.character_classes` and `punctuation.mark_bits`.
     short_length
@@ -172,12 +174,12 @@ def count_lines(
     view_hashes = np.empty(most_lines, np.uint64)
     view_lengths = np.empty(most_lines, np.int64)
     table = np.empty(capacity(most_lines), np.int32)
-    scratch = np.empty(longest_document + 8, np.uint8)
+    scratch, tail = np.empty(longest_document + 8, np.uint8), np.empty(TAIL, np.uint8)
     copy = readable(values, scratch)
     no: Any = np.bool_(False)  # numba compiles a call anew for every literal
     yes: Any = np.bool_(True)
     zero: Any = np.int64(0)
-    found = np.empty(9, np.int64)
+    lines, cited_line = np.empty((LINES_AT_ONCE, FOUND), np.int64), np.empty((1, FOUND), np.int64)
     longest = np.empty((1 + VIEWS, 3), np.int64)
 
     for d in range(documents):
@@ -188,9 +190,13 @@ def count_lines(
         paragraph_state, paragraph_length = np.uint64(0), 0
         raw_differs = False
         cited_start, cited_end, view_first = -1, -1, True  # of the line of FineWeb's view that waits
+        number, line_number = 0, 0
         while begin < limit:
-            end = scan_line(values, begin, limit, pairs, marks, found)
-            flags, continuations = found[FLAGS], found[CONTINUATIONS]
+            if line_number == number:
+                number, line_number = scan_lines(values, begin, limit, marks, tail, lines), 0
+            found = lines[line_number]
+            line_number += 1
+            end, flags, continuations = found[LINE_END], found[FLAGS], found[CONTINUATIONS]
             plain = flags & (HIGH | CONTROL) == 0
             characters = end - begin - continuations
             row[CHARACTERS] += characters
@@ -264,7 +270,8 @@ def count_lines(
                 if cited:
                     stop = without_citations(values, left, right, scratch)
                     buffer, start = copy, zero
-                    scan_line(copy, zero, stop, pairs, marks, found)
+                    scan_line(copy, zero, stop, marks, tail, cited_line)
+                    found = cited_line[0]
                 marked = end_mark(buffer, start, stop)
                 for view in range(VIEWS):
                     if view == C4:
