@@ -21,12 +21,14 @@ from data_quality.byte_kernels import (
     first,
     hash_lower_ascii,
     hash_range,
+    load,
     load_eight,
+    lower_ascii,
     readable,
     step,
 )
 from data_quality.mask_kernels import BLOCK
-from data_quality.split_kernels import CLASS_BITS, LETTER, OWN_WORD, SOLID, WORD, core, split_words
+from data_quality.split_kernels import CLASS_BITS, LATIN, LETTER, OWN_WORD, SOLID, WORD, core, split_words
 
 # Columns of the `counts` array that `count_words` fills; numba freezes them into the machine code.
 WORDS, NON_SYMBOL_WORDS, NON_SYMBOL_CHARACTERS, WORD_CHARACTERS, ALPHABETIC_WORDS, LONGEST_WORD = range(6)
@@ -69,6 +71,27 @@ def find(keys: Array, key: Any) -> int:
 def listed(hashed: Any, number: int) -> Any:
     """The key of a folded word's hash in stop-word list `number`."""
     return step(hashed, number + 1) | np.uint64(1)
+
+
+@njit(cache=True, nogil=True)
+def short_place(key: Any, mask: int) -> int:
+    """Where in a table of mask + 1 places a word of at most eight bytes stands, which is its own key; no other does."""
+    place: int = int((key * LAST) >> SHIFT) & mask
+    return place
+
+
+@njit(cache=True, nogil=True)
+def enter_short_words(words: Array, places: Array, short_keys: Array, short_stops: Array) -> bool:
+    """Puts words (uint64) and their `places` (int64) where `short_place` says; False if two belong to one place.
+
+    `short_keys` (uint64 zeros) and `short_stops` (int64) are of one size, a power of two.
+    """
+    for i in range(words.size):
+        place = short_place(words[i], short_keys.size - 1)
+        if short_keys[place] != 0 and short_keys[place] != words[i]:
+            return False
+        short_keys[place], short_stops[place] = words[i], places[i]
+    return True
 
 
 @njit(cache=True, nogil=True)
@@ -198,10 +221,27 @@ def _repeated_n_grams(
 
 
 @njit(cache=True, nogil=True)
+def _count_scripts(letters: Array, row: Array) -> None:
+    """Fills the columns on letters and scripts from the letters by number of the script, 0 being that of none."""
+    others = 0
+    for script in range(LATIN + 1, letters.size):
+        others |= letters[script]
+    last = letters.size if others else LATIN + 1  # most texts are of one script
+    row[LETTERS] = letters[0]
+    for script in range(1, last):
+        found = letters[script]
+        row[LETTERS] += found
+        row[SCRIPTED_LETTERS] += found
+        row[SCRIPTS] += found > 0
+        if found > row[SCRIPT_LETTERS]:
+            row[SCRIPT], row[SCRIPT_LETTERS] = script, found
+
+
+@njit(cache=True, nogil=True)
 def count_words(
-    values: Array, offsets: Array, kinds: Array, folds: Array, scripts: Array, stop_keys: Array, stop_starts: Array,
-    stop_number: int, lists: Array, unigrams: Array, log_probabilities: Array, unknown: float, counts: Array,
-    sums: Array,
+    values: Array, offsets: Array, kinds: Array, folds: Array, scripts: Array, stop_keys: Array, short_keys: Array,
+    short_stops: Array, stop_number: int, lists: Array, unigrams: Array, log_probabilities: Array, unknown: float,
+    counts: Array, sums: Array,
 ) -> None:  # fmt: skip
     """Count everything about the words and characters of every document of a large_string array.
 
@@ -211,9 +251,10 @@ def count_words(
         uint8 data and int64[documents + 1] offsets of the array: document d is values[offsets[d]:offsets[d + 1]].
     kinds, folds, scripts
         uint8, uint32 and uint8 tables over all code points: class and bits, case folding, number of the script.
-    stop_keys, stop_starts, stop_number
-        Table of `listed` stop words, list 0 being that of all documents; uint64[32], by the low bits of a stop word's
-        first byte: the lengths in bytes that there are, a bit each, the last one for 63 and more; words in list 0.
+    stop_keys, short_keys, short_stops, stop_number
+        Table of `listed` stop words, list 0 being that of all documents; the words of list 0 themselves, each where
+        `short_place` says, and the place in `stop_keys` of each (int64), both empty where that is not possible; words
+        in list 0.
     lists
         int64[documents]: the number of the document's own list, 0 if it has none.
     unigrams, log_probabilities, unknown
@@ -237,7 +278,8 @@ def count_words(
     seen = np.empty(room, dtype=np.int32)
     alive = np.empty(room, dtype=np.int32)
     table = np.empty(2 * capacity(room), dtype=np.int32)
-    stop_seen = np.full(stop_keys.size, -1, dtype=np.int64)
+    stop_seen = np.full(stop_keys.size + 1, -1, dtype=np.int64)
+    short_mask = short_keys.size - 1
     letters = np.zeros(256, dtype=np.int64)
     scratch, tail = np.empty(2 * longest + 8, dtype=np.uint8), np.empty(BLOCK, dtype=np.uint8)
     begins, ends = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
@@ -253,6 +295,7 @@ def count_words(
         stop_words, own_stop_words = 0, 0
         total = 0.0
         own_list = lists[d]
+        is_short = short_keys.size > 0 and own_list == 0 and unigrams.size == 0
         for i in range(words):
             start, at, length, met = begins[i], ends[i], int(lengths[i]), int(mets[i])
             size = at - start
@@ -276,10 +319,15 @@ def count_words(
             own = length == 1 and met & CLASS_BITS == OWN_WORD
             if not own and met & CLASS_BITS != WORD:
                 start, at = core(values, start, at, kinds)
-            if unigrams.size == 0 and (is_ascii or own):
-                length_bit = np.uint64(min(at - start, 63))
-                if (stop_starts[values[start] & 31] >> length_bit) & np.uint64(1) == 0:
-                    continue
+            if is_short and (is_ascii or own):
+                # Without a branch: whether a word is a stop word is hard to predict.
+                key = lower_ascii(load(values, start, at))
+                place = short_place(key, short_mask)
+                is_listed = (at - start <= 8) & (short_keys[place] == key)
+                place = short_stops[place] if is_listed else stop_keys.size
+                stop_words += is_listed & (stop_seen[place] != d)
+                stop_seen[place] = d
+                continue
             hashed = hash_folded(values, start, at, is_ascii, folds, scratch)
             place = find(stop_keys, listed(hashed, 0))
             if place >= 0 and stop_seen[place] != d:
@@ -299,14 +347,7 @@ def count_words(
         row[NON_SYMBOL_WORDS], row[NON_SYMBOL_CHARACTERS] = non_symbol_words, non_symbol_characters
         row[ALPHABETIC_WORDS] = alphabetic_words
         row[STOP_WORDS], row[LANGUAGE_STOP_WORDS] = stop_words, own_stop_words
-        row[LETTERS] = letters[0]
-        for script in range(1, letters.size):
-            found = letters[script]
-            row[LETTERS] += found
-            row[SCRIPTED_LETTERS] += found
-            row[SCRIPTS] += found > 0
-            if found > row[SCRIPT_LETTERS]:
-                row[SCRIPT], row[SCRIPT_LETTERS] = script, found
+        _count_scripts(letters, row)
         _repeated_n_grams(word_hashes, starts, words, table, grams, seen, alive, row)
 
 

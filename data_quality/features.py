@@ -116,13 +116,13 @@ def _text_features(
     line_kernels.count_lines(values, offsets, kinds, marks, config.short_line_characters, whole, by_line)
     by_word = np.zeros((len(texts), feature_kernels.COUNTS), dtype=np.int64)
     logs = np.zeros(len(texts), dtype=np.float64)
-    stop_keys, stop_starts, stop_number, labels = _stop_words(
+    stop_keys, short_keys, short_stops, stop_number, labels = _stop_words(
         config.stop_words, tuple((label, words) for label, words in sorted(language_stop_words(config).items()))
     )
     lists = _list_numbers(languages, labels, len(texts))
     feature_kernels.count_words(
-        values, offsets, kinds, fold_table(), scripts, stop_keys, stop_starts, stop_number, lists, unigrams.keys,
-        unigrams.log_probabilities, unigrams.unknown, by_word, logs,
+        values, offsets, kinds, fold_table(), scripts, stop_keys, short_keys, short_stops, stop_number, lists,
+        unigrams.keys, unigrams.log_probabilities, unigrams.unknown, by_word, logs,
     )  # fmt: skip
     coded = np.zeros(len(texts), dtype=np.int64)
     coding_kernels.count_coded_bytes(values, offsets, coded)
@@ -296,18 +296,24 @@ def language_stop_words(config: QualityConfig) -> Mapping[str, tuple[str, ...]]:
 @lru_cache(maxsize=8)
 def _stop_words(
     stop_words: tuple[str, ...], lists: Lists
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], int, tuple[str, ...]]:
-    """The kernel's first three arguments on stop words (`count_words`); the labels of the lists from number 1."""
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], Counts, int, tuple[str, ...]]:
+    """The kernel's first four arguments on stop words (`count_words`); the labels of the lists from number 1."""
+    from data_quality.feature_kernels import enter_short_words
+
     words = [
         (number, fold(word)) for number, (_, found) in enumerate((("", stop_words), *lists)) for word in found if word
     ]
-    keys, _ = word_table([word for _, word in words], [number for number, _ in words])
-    starts = [0] * 32
-    for _, word in words:
-        data = word.encode("utf-8", "replace")
-        starts[data[0] & 31] |= 1 << min(len(data), 63)
-    number = len({word for number, word in words if number == 0})
-    return keys, np.array(starts, np.uint64), number, tuple(label for label, _ in lists)
+    keys, places = word_table([word for _, word in words], [number for number, _ in words])
+    common = {word: place for (number, word), place in zip(words, places, strict=True) if number == 0}
+    short_keys, short_stops = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    if all(word.isascii() and len(word) <= 8 for word in common):
+        as_numbers = np.array([int.from_bytes(word.encode(), "little") for word in common], np.uint64)
+        for bits in range(6, 13):
+            tried = np.zeros(1 << bits, np.uint64), np.zeros(1 << bits, np.int64)
+            if enter_short_words(as_numbers, np.array(list(common.values()), np.int64), *tried):
+                short_keys, short_stops = tried
+                break
+    return keys, short_keys, short_stops, len(common), tuple(label for label, _ in lists)
 
 
 @lru_cache(maxsize=8)

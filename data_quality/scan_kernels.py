@@ -150,6 +150,23 @@ def white_before(values: Array, start: int, end: int, marks: Array) -> int:
 
 
 @njit(cache=True, nogil=True)
+def strip(values: Array, start: int, end: int, marks: Array) -> tuple[int, int]:
+    """The range without white space (as `str.isspace`) at its ends."""
+    while start < end:
+        size = (1 if _blank(values[start]) else 0) if values[start] < 0x80 else white(values, start, end, marks)
+        if size == 0:
+            break
+        start += size
+    while start < end:
+        last = values[end - 1]
+        size = (1 if _blank(last) else 0) if last < 0x80 else white_before(values, start, end, marks)
+        if size == 0:
+            break
+        end -= size
+    return start, end
+
+
+@njit(cache=True, nogil=True)
 def _short_form(values: Array, begin: int, dot: int) -> bool:
     """True if the letters before the full stop at `dot` are one letter or an abbreviation."""
     word, at = np.int64(0), dot - 1
@@ -315,15 +332,12 @@ def scan_lines(values: Array, begin: int, limit: int, marks: Array, tail: Array,
                 break
             line_end = min(limit, at + np.int64(first_one(feeds)))
             if feeds != NONE or line < limit:
-                solid_end = line_end
-                while (
-                    solid_end > last_end
-                    and not 32 < values[solid_end - 1] < 127
-                    and white_before(values, last_end, solid_end, marks)
-                ):
-                    solid_end -= white_before(values, last_end, solid_end, marks)
-                if solid_end > last_end:
-                    sentences += 1
+                if last_end < line_end:
+                    is_solid = 32 < values[line_end - 1] < 127
+                    if not is_solid:
+                        left, right = strip(values, last_end, line_end, marks)
+                        is_solid = left < right
+                    sentences += is_solid
                 lines[number, LINE_END], lines[number, WORDS_FOUND], lines[number, FLAGS] = line_end, words, flags
                 lines[number, BRACES], lines[number, NUMBER_SIGNS] = curly, hashes
                 lines[number, ELLIPSES_FOUND], lines[number, SENTENCES_FOUND] = ellipses, sentences
@@ -361,16 +375,6 @@ def without_citations(values: Array, start: int, end: int, scratch: Array) -> in
             width = 1
         start += width
     return size
-
-
-@njit(cache=True, nogil=True)
-def strip(values: Array, start: int, end: int, marks: Array) -> tuple[int, int]:
-    """The range without white space (as `str.isspace`) at its ends."""
-    while start < end and not 32 < values[start] < 127 and white(values, start, end, marks):
-        start += white(values, start, end, marks)
-    while start < end and not 32 < values[end - 1] < 127 and white_before(values, start, end, marks):
-        end -= white_before(values, start, end, marks)
-    return start, end
 
 
 @njit(cache=True, nogil=True)

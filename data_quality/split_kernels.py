@@ -13,7 +13,7 @@ from data_quality.mask_kernels import ALL, BLOCK, NONE, ONE, block_at, byte_mask
 # Bits of the `kinds` table: what `character_kinds` says of a code point.
 SPACE, WORD, PUNCTUATION, OWN_WORD, CLASS_BITS, LETTER, NUMBER = 0, 1, 2, 3, 3, 4, 8
 SOLID = 1  # in WORD and OWN_WORD
-_LATIN = 1  # the number of the script of ASCII letters
+LATIN = 1  # the number of the script of ASCII letters
 
 # What `character_kinds` says of ASCII; all else there is punctuation.
 _blank = byte_mask((0x00, 0x20), (0x7F, 0x7F))
@@ -119,7 +119,7 @@ def split_words(
             rest &= ALL << first_one(gap)
             first_bit = NONE
         at += BLOCK
-    letters[_LATIN] += latin
+    letters[LATIN] += latin
     return words, numbers, white
 
 
