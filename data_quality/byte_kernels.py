@@ -87,19 +87,14 @@ def hash_range(values: Array, start: int, end: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def lower_ascii(eight: Any) -> Any:
-    """Eight ASCII bytes with their capitals made small."""
-    low = eight & _LOW_BITS
-    capital = ((low + _FROM_A) ^ (low + _AFTER_Z)) & _HIGH_BITS
-    return eight | (capital >> _TWO)
-
-
-@njit(cache=True, nogil=True)
 def hash_lower_ascii(values: Array, start: int, end: int) -> Any:
     """`hash_range` of values[start:end], all ASCII, with its capitals made small."""
     state = SEED + np.uint64(end - start)
     while start < end:
-        state = step(state, lower_ascii(load(values, start, end)))
+        found = load(values, start, end)
+        low = found & _LOW_BITS
+        capital = ((low + _FROM_A) ^ (low + _AFTER_Z)) & _HIGH_BITS
+        state = step(state, found | (capital >> _TWO))
         start += 8
     return state
 

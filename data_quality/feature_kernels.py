@@ -23,7 +23,6 @@ from data_quality.byte_kernels import (
     hash_range,
     load,
     load_eight,
-    lower_ascii,
     readable,
     step,
 )
@@ -39,6 +38,7 @@ DUPLICATE_5_GRAM_CHARACTERS = 18  # then 6, 7, 8, 9, 10: characters under repeat
 COUNTS = 24
 
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+_SMALL = np.uint64(0x2020202020202020)  # makes small letters of capitals, and letters of nothing else
 
 
 @njit(cache=True, nogil=True)
@@ -321,7 +321,7 @@ def count_words(
                 start, at = core(values, start, at, kinds)
             if is_short and (is_ascii or own):
                 # Without a branch: whether a word is a stop word is hard to predict.
-                key = lower_ascii(load(values, start, at))
+                key = load(values, start, at) | _SMALL >> np.uint64(64 - 8 * min(at - start, 8))
                 place = short_place(key, short_mask)
                 is_listed = (at - start <= 8) & (short_keys[place] == key)
                 place = short_stops[place] if is_listed else stop_keys.size

@@ -306,7 +306,7 @@ def _stop_words(
     keys, places = word_table([word for _, word in words], [number for number, _ in words])
     common = {word: place for (number, word), place in zip(words, places, strict=True) if number == 0}
     short_keys, short_stops = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    if all(word.isascii() and len(word) <= 8 for word in common):
+    if all(word.isascii() and word.isalpha() and len(word) <= 8 for word in common):
         as_numbers = np.array([int.from_bytes(word.encode(), "little") for word in common], np.uint64)
         for bits in range(6, 13):
             tried = np.zeros(1 << bits, np.uint64), np.zeros(1 << bits, np.int64)
