@@ -53,7 +53,7 @@ def _same_bytes(values: Array, before: int, at: int, end: int) -> int:
     while at + 8 <= end:
         other = load_eight(values, before) ^ load_eight(values, at)
         if other != NONE:
-            return at - start + (np.int64(first_one(other)) >> 3)
+            return int(at - start + (first_one(other) >> np.uint64(3)))
         before += 8
         at += 8
     while at < end and values[at] == values[before]:

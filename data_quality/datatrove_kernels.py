@@ -193,7 +193,7 @@ def _count_lines(values: Array, begin: int, end: int, marks: Array, tail: Array,
     while at < end:
         breaks = _break(block_at(values, at, tail)) & low_bits(end - at)
         while breaks != NONE:
-            here = at + np.int64(first_one(breaks))
+            here: Any = at + np.int64(first_one(breaks))
             breaks &= breaks - ONE
             if here < line:  # the line feed behind a carriage return
                 continue

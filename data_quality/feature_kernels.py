@@ -132,7 +132,8 @@ def _repeated_pairs(
     size = 2 * capacity(words)  # sparse, since most pairs occur once and should find their place free
     table[:size] = -1
     mask = size - 1
-    best, best_count = np.int64(-1), np.int64(1)
+    best: Any = np.int64(-1)
+    best_count = np.int64(1)
     for i in range(words - 1):
         gram = step(word_hashes[i] * LAST, word_hashes[i + 1])  # the order of the two words matters
         grams[i] = gram
@@ -190,7 +191,8 @@ def _repeated_n_grams(
             return
         size = capacity(kept)
         table[:size] = -1
-        best, best_count = np.int64(-1), np.int64(1)
+        best: Any = np.int64(-1)
+        best_count = np.int64(1)
         covered, duplicate_characters = 0, 0
         for k in range(kept):
             i = alive[k]

@@ -138,7 +138,9 @@ def _text_features(
 
 
 def _share(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    return np.divide(part, whole, out=np.zeros(len(part), dtype=np.float64), where=whole > 0)
+    shares = np.zeros(len(part), dtype=np.float64)
+    np.divide(part, whole, out=shares, where=whole > 0)
+    return shares
 
 
 def _by_line(lines: Counts, words: Counts) -> dict[str, Any]:

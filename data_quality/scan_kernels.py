@@ -295,7 +295,7 @@ def scan_lines(values: Array, begin: int, limit: int, marks: Array, tail: Array,
             while closer != NONE:
                 bit = first_one(closer)
                 closer &= closer - ONE
-                here = at + np.int64(bit)
+                here: Any = at + np.int64(bit)
                 byte = values[here]
                 is_mark = byte < 0x40
                 if byte >= 0x80:
@@ -330,7 +330,7 @@ def scan_lines(values: Array, begin: int, limit: int, marks: Array, tail: Array,
             inside = text >> np.uint64(BLOCK - 1)
             if feeds == NONE and at + BLOCK < limit:
                 break
-            line_end = min(limit, at + np.int64(first_one(feeds)))
+            line_end: Any = min(limit, at + np.int64(first_one(feeds)))
             if feeds != NONE or line < limit:
                 if last_end < line_end:
                     is_solid = 32 < values[line_end - 1] < 127

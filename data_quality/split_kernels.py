@@ -103,7 +103,7 @@ def split_words(
             is_high |= high & inside != NONE
             if gap == NONE and end - at > BLOCK:
                 break  # the run goes on in the next block
-            stop = min(end, at + np.int64(first_one(gap)))
+            stop: Any = min(end, at + np.int64(first_one(gap)))
             if is_high:
                 words, more_numbers, more_white = _split_decoded(
                     values, opened, stop, kinds, scripts, starts, ends, lengths, mets, letters, words

@@ -75,6 +75,8 @@ def write_parquet(file: Path, table: pa.Table, schema: pa.Schema) -> None:
         compression=COMPRESSION,
         compression_level=COMPRESSION_LEVEL,
         use_dictionary=[f.name for f in schema if pa.types.is_string(f.type)],
+        # Counts and row numbers: an eighth of the bytes go through the compressor.
+        column_encoding={f.name: "DELTA_BINARY_PACKED" for f in schema if pa.types.is_int64(f.type)},
         write_statistics=True,
         data_page_version="2.0",
         version="2.6",

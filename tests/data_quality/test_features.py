@@ -59,6 +59,18 @@ texts_of_scraps = st.lists(st.sampled_from(SCRAPS), max_size=60).map("".join)
 repetitive = st.lists(st.sampled_from(["a ", "b ", "ab ", "中", "\n", "c\n\n"]), max_size=80).map("".join)
 
 
+@pytest.mark.parametrize("filling", ["ab cd. ", "abcdefg", "東京", "\n"])
+def test_what_crosses_the_bounds_of_blocks_of_64_bytes_is_measured_as_defined(filling: str) -> None:
+    start = 64 // len(filling.encode()) * filling
+    texts = [
+        start[: len(start) - shift] + scrap + rest
+        for scrap in SCRAPS
+        for shift in range(6)
+        for rest in ("", " Then more.\nAnd so on")
+    ]
+    is_measured_as_defined(texts)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.one_of(texts_of_scraps, repetitive, st.text(max_size=200)), max_size=4))
 @example([""])
