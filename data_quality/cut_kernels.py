@@ -89,7 +89,7 @@ def c4_spans(
             cut_before = code != KEPT
             if not cut_before:
                 kept_until = right
-                while left < right:
+                while found[CITATIONS] > 0 and left < right:
                     width = citation(values, left, right) if values[left] == 0x5B else 0
                     if width > 0:
                         starts[number], ends[number], codes[number] = left - origin, left + width - origin, CITATION
