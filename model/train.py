@@ -174,6 +174,8 @@ def pretrain(job: Job) -> dict[str, Any]:
 
     def micro_batches(positions: range) -> list[Batch]:
         mine = ranks.share(positions)
+        for stream in loader.streams.values():
+            stream.check_unchanged()
         size = resources.micro_batch_sequences or len(mine)
         parts = [mine[first : first + size] for first in range(0, len(mine), size)]
         batches = [loader.batch(part) for part in parts]
@@ -378,6 +380,8 @@ def validate(model: Transformer, loaders: Mapping[str, Loader], job: Job, ranks:
 @torch.no_grad()
 def validation_sums(model: Transformer, loader: Loader, sequences: int, job: Job, ranks: Ranks) -> tuple[float, float]:
     """Loss (nats) and tokens of the first `sequences` sequences of a loader, which all ranks share."""
+    for stream in loader.streams.values():
+        stream.check_unchanged()
     count = min(sequences, loader.sequences)
     each = -(-count // ranks.count)  # every rank runs as many forward passes, for FSDP gathers parameters in each
     size = job.resources.micro_batch_sequences or job.training.batch_sequences // ranks.count
