@@ -11,6 +11,7 @@ import torch
 from model.config import LengthSegment, ModelConfig, TrainingConfig
 from model.curriculum import in_parts, lengths_at
 from model.data import IGNORED, Batch, Loader, TokenStream
+from model.parallel import Ranks
 from model.transformer import Transformer
 from tests.model.token_files import END, VOCABULARY, documents, write_shard
 
@@ -45,6 +46,21 @@ def test_tokens_and_targets_stay_and_parts_are_told_apart_as_well_as_documents(l
         }
         assert set(parts.boundaries.tolist()) == set(whole.boundaries.tolist()) | added
     assert in_parts(whole, (), positions) is whole
+
+
+def test_the_global_batch_is_the_same_for_any_number_of_ranks_and_micro_batches(loader: Loader) -> None:
+    positions = range(2, 14)
+    whole = in_parts(loader.batch(positions), SEGMENTS, positions)
+    assert whole.positions is not None
+    for ranks in (1, 2, 3, 4):
+        for size in (1, 2, 3, 4):
+            shares = [Ranks(rank, ranks, torch.device("cpu"), None).share(positions) for rank in range(ranks)]
+            some = [share[first : first + size] for share in shares for first in range(0, len(share), size)]
+            parts = [in_parts(loader.batch(own), SEGMENTS, own) for own in some]
+            assert torch.equal(torch.cat([part.tokens.flatten() for part in parts]), whole.tokens.flatten())
+            assert torch.equal(torch.cat([part.targets.flatten() for part in parts]), whole.targets.flatten())
+            places = [part.positions.flatten() for part in parts if part.positions is not None]
+            assert torch.equal(torch.cat(places), whole.positions.flatten())
 
 
 def test_steps_of_one_length_become_shorter_rows_and_others_give_the_same_losses(loader: Loader) -> None:
