@@ -7,11 +7,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import fsspec
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
+
+from storage.fingerprint import hash_of
 
 Flags = npt.NDArray[np.bool_]
 
@@ -128,6 +131,14 @@ def read_synonyms(path: str) -> dict[str, tuple[str, ...]]:
     except OSError as error:
         raise SynonymError(f"{path} cannot be read: {error}") from None
     return parse_synonyms(data, path)
+
+
+def named_by_content(training: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a training with the table of synonyms named by what it says, not by where it lies."""
+    augment = training["augment"]
+    if not augment["synonyms"]:
+        return training
+    return {**training, "augment": {**augment, "synonyms": hash_of(read_synonyms(augment["synonyms"]))}}
 
 
 def parse_synonyms(data: bytes, name: str) -> dict[str, tuple[str, ...]]:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from model import checkpoint
 from model.augment import Augmenter, make_augmenter
+from model.augment_text import named_by_content
 from model.baselines import baselines, classification_scores
 from model.checkpoint import CheckpointError, TrainingState
 from model.classifier import Classifier, load_pretrained
@@ -227,15 +228,13 @@ class Job:
     def identity(self, config: ModelConfig, vocabulary_size: int, classes: Sequence[str]) -> dict[str, Any]:
         """What a checkpoint belongs to: the model, the settings, and the data by digest, without the paths."""
         inputs = {"train": self.train, "test": self.test, "tokenizer": self.tokenizer}
-        if self.finetune.augment.synonyms:
-            inputs["synonyms"] = self.finetune.augment.synonyms
         digests = {}
         for name, path in inputs.items():
             with Path(path).open("rb") as stream:
                 digests[name] = digest_stream(stream)
         return {
             "model": {**asdict(config), "vocabulary_size": vocabulary_size},
-            "training": asdict(self.finetune),
+            "training": named_by_content(asdict(self.finetune)),
             "tokens": digests,
             "classes": list(classes),
         }

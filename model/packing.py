@@ -220,6 +220,8 @@ def sequences_of(
     if packing == "cut":
         found = CutSequences(stream, length, tell_documents=tell_documents, end_once=end_once)
     else:
+        if packing == "buckets" and not 0 < shortest <= length:
+            raise ValueError(f"pieces of {shortest} tokens are no buckets of sequences of {length}")
         shortest = shortest if packing == "buckets" else 0
         found = PackedSequences(stream, length, overlap=overlap, single=packing == "single", shortest=shortest)
     if not found.count:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from model import checkpoint
 from model.augment import Augmenter, make_augmenter
+from model.augment_text import named_by_content
 from model.checkpoint import TrainingState
 from model.config import ModelConfig, TrainingConfig, TrainingResources, from_mapping
 from model.curriculum import in_parts
@@ -70,12 +72,12 @@ class Job:
     attempt: str
     tokenizer: str
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint belongs to: model, training and data, without the paths."""
         return {
             "model": {**dataclasses.asdict(self.model), "vocabulary_size": self.vocabulary_size},
-            "training": dataclasses.asdict(self.training),
+            "training": named_by_content(dataclasses.asdict(self.training)),
             "tokens": self.tokens.identity(),
         }
 

@@ -101,7 +101,9 @@ def test_errors_of_curricula_name_the_segment(lengths: list[tuple[int, int]], me
 
 
 @pytest.mark.parametrize(("length", "shortest"), [(96, 64), (100, 64), (32, 64)])
-def test_buckets_are_halves_of_the_sequence(length: int, shortest: int) -> None:
+def test_buckets_are_halves_of_the_sequence(loader: Loader, length: int, shortest: int) -> None:
     with pytest.raises(ValueError, match=r"must be training\.shortest_bucket = 64 times a power of two"):
         TrainingConfig(sequence_length=length, packing="buckets", shortest_bucket=shortest)
+    with pytest.raises(ValueError, match="pieces of 0 tokens are no buckets"):
+        Loader(loader.streams[""], TIME, shuffle_seed=2, document_mask=True, packing="buckets")
     assert TrainingConfig(sequence_length=192, packing="buckets", shortest_bucket=96).shortest_bucket == 96

@@ -140,6 +140,8 @@ def test_the_table_of_synonyms_is_kept_and_names_the_output(
     for stage in ("pretrain", "finetune"):
         kept = session.outputs[stage].read_json("data/synonyms")
         assert kept == {"river": ["stream", "brook"], "stone": ["rock"]}
+        told = session.outputs[stage].read_json("checkpoint/config")["training"]["augment"]["synonyms"]
+        assert told == session.outputs[stage].manifest["parameters"]["training"]["augment"]["synonyms"]
 
     def named(path: Path) -> tuple[Any, Any]:
         assert config.pretrain is not None
