@@ -1,7 +1,7 @@
 """What does it cost to change text while it is shown? Batches of `model.data.Loader` with `model.augment`, and without.
 
-256 sequences of 1,024 tokens, documents packed whole, a byte-level BPE of 8,000 tokens. Noise, dropout and masks take 15%
-of the tokens, every document's sentences change places, half of the words of a table of 2,000 are replaced.
+256 sequences of 1,024 tokens, documents packed whole, a byte-level BPE of 8,000 tokens. Noise, dropout and masks take
+15% of the tokens, every document's sentences change places, half of the words of a table of 2,000 are replaced.
 """
 
 from __future__ import annotations

@@ -222,29 +222,32 @@ class Augmenter:
         A word at the end of a row is left alone, for what follows is not known.
         """
         size, known = len(text.ids), self.vocabulary
-        ids = text.ids.tolist()
         chance, which = (self._draws(name, position, size) for name in ("synonym", "which"))
-        # The last of a document may be no token at all, where it is no target.
-        known_ids = np.where(text.free, text.ids, 0)
-        candidates = text.free & self.begins_phrase[known_ids] & (chance < self.config.synonym_rate)
-        pieces: list[_Text] = []
+        numbers = np.maximum(text.ids, 0)  # the last of a document may be no token at all, where it is no target
+        longer = known.goes_on[numbers]  # behind a word
+        candidates = text.free & self.begins_phrase[numbers] & (chance < self.config.synonym_rate)
+        candidates[1:] &= ~(longer[1:] & known.ends_in_word[numbers[:-1]])
+        stops = (text.first | (text.free & longer)).tolist()  # no word may end before these
+        ids, free = text.ids.tolist(), text.free.tolist()
+        made: list[int] = []
+        origin: list[int] = []  # where tokens come from, -1: they are new
         done = 0
         for place in np.flatnonzero(candidates).tolist():
-            if place < done or (known.goes_on[ids[place]] and known.ends_in_word[ids[place - 1]]):
+            if place < done:
                 continue
             for phrase in self.phrases[ids[place]]:
                 end = place + len(phrase.tokens)
-                if end >= size or tuple(ids[place:end]) != phrase.tokens or not text.free[place:end].all():
+                if end >= size or stops[end] or tuple(ids[place:end]) != phrase.tokens or not all(free[place:end]):
                     continue
-                if text.first[end] or (text.free[end] and known.goes_on[ids[end]]):
-                    continue
-                chosen = np.array(phrase.synonyms[int(which[place] * len(phrase.synonyms))], np.int64)
-                new = np.ones(len(chosen), np.bool_)
-                pieces += [text.take(slice(done, place)), _Text(chosen, new, new, ~new)]
+                chosen = phrase.synonyms[int(which[place] * len(phrase.synonyms))]
+                made += [*ids[done:place], *chosen]
+                origin += [*range(done, place), *[-1] * len(chosen)]
                 done = end
                 break
-        pieces.append(text.take(slice(done, None)))
-        return _Text(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
+        kept = np.array([*origin, *range(done, size)], np.int64)
+        new = kept < 0
+        return _Text(np.array([*made, *ids[done:]], np.int64), text.free[kept] | new, text.valid[kept] | new,
+                     text.first[kept] & ~new)  # fmt: skip
 
     def _shuffled_sentences(self, text: _Text, position: int) -> Integers:
         """The order of a row's tokens once sentences inside documents have changed places.
