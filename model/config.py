@@ -90,7 +90,9 @@ class TrainingConfig:
     checkpoint_every: int = setting("Steps between checkpoints.", 100, ge=1)
     keep_checkpoints: int = setting("Newest checkpoints to keep.", 2, ge=1)
     validate_every: int = setting("Steps between validations; 0 = only at the end.", 50, ge=0)
-    validation_sequences: int = setting("Sequences of the validation split that are scored; 0 = none.", 64, ge=0)
+    validation_sequences: int = setting(
+        "Sequences of the validation split that are scored, of every source as many; 0 = none.", 64, ge=0
+    )
     document_mask: bool = setting("Attention stays inside a document and positions restart with it.", True)
     packing: Literal["cut", "pack", "single", "buckets"] = setting(
         "How documents become sequences: `cut` at every sequence_length tokens; `pack`: documents that fit are never "
