@@ -23,6 +23,8 @@ UNKNOWN = "[UNK]"
 WORD_MARK = "▁"
 WORD_CHARACTERS = 1000  # the most frequent ones; BERT's trainer takes as many
 
+UNLEARNED_STEP = 1e-4  # between the scores that the library gives to bytes it has not learned
+
 
 class TokenizerError(ValueError):
     """A tokeniser that cannot be used: not readable, or without the tokens that are needed."""
@@ -33,14 +35,15 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
 
     - bpe: byte-level BPE (Sennrich et al. 2016; bytes as GPT-2 writes them, Radford et al. 2019).
     - unigram: a Unigram model (Kudo 2018) of the same bytes and pieces. The library's sums depend on the order of its
-      hash tables: two trainings agree in nearly all tokens, and their scores to about a hundredth.
+      hash tables, even in one thread; what that changes is taken away (`_settled`). Only a piece that the last bits of
+      its score put in or out of the vocabulary could still make a difference.
     - wordpiece: WordPiece as BERT has it (Devlin et al. 2018): words and punctuation apart, `[UNK]` for what cannot be
       written, white space not kept.
 
     Parameters
     ----------
     texts
-        The sample. The result (of bpe and wordpiece) depends on the texts, not on their order or on threads.
+        The sample. The result depends on the texts, not on their order or on threads.
     config
         Of a kind that is trained.
 
@@ -62,7 +65,27 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return as_plain_text(tokenizer)
+    return as_plain_text(tokenizer if config.kind == "bpe" else _settled(tokenizer, len(special)))
+
+
+def _settled(tokenizer: Tokenizer, special: int) -> Tokenizer:
+    """A trained Unigram model without what depends on the order of hash tables.
+
+    Scores keep six decimals, for sums differ in the last bits. The bytes that were not learned stand at and below the
+    lowest score in the order of a hash table, `UNLEARNED_STEP` apart: here they stand in their own order. Ids go by
+    score, then by token, behind the `special` ones.
+    """
+    description = json.loads(tokenizer.to_str())
+    vocabulary: list[tuple[str, float]] = [(piece, round(score, 6)) for piece, score in description["model"]["vocab"]]
+    pieces = vocabulary[special:]
+    lowest = min(score for _, score in pieces)
+    steps = {piece: (score - lowest) / UNLEARNED_STEP for piece, score in pieces if len(piece) == 1}
+    unlearned = sorted(piece for piece, step in steps.items() if step < 256 and abs(step - round(step)) < 0.02)
+    scores = dict(pieces) | {piece: lowest + number * UNLEARNED_STEP for number, piece in enumerate(unlearned)}
+    rounded = [(piece, round(score, 6)) for piece, score in scores.items()]
+    settled = sorted(rounded, key=lambda pair: (-pair[1], pair[0]))
+    description["model"]["vocab"] = [*vocabulary[:special], *settled]
+    return Tokenizer.from_str(json.dumps(description))
 
 
 def _train_wordpiece(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:

@@ -30,6 +30,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from model.config import TrainingConfig
 from model.parallel import Ranks, fill, whole
 from storage.filesystem import Store
 
@@ -234,8 +235,11 @@ def load(
     return TrainingState(**{**values, "recent_losses": tuple(values["recent_losses"])})
 
 
-ORDER_FIELDS = ("sequence_length", "seed", "document_mask", "packing", "overlap")
+ORDER_FIELDS = ("sequence_length", "seed", "document_mask", "packing", "overlap", "shortest_bucket")
 """The fields of a training that its data order is made of."""
+
+LATER_FIELDS = {"shortest_bucket": TrainingConfig().shortest_bucket}
+"""Those that checkpoints may lack which older versions wrote, at what they meant then."""
 
 
 def check_same_job(stored: Mapping[str, Any], wanted: Mapping[str, Any], name: str, position: int) -> None:
@@ -245,7 +249,10 @@ def check_same_job(stored: Mapping[str, Any], wanted: Mapping[str, Any], name: s
     order is made of may not. A plan may get new segments that begin at `position`, where the checkpoint stands, or
     behind it.
     """
-    stored, wanted = ({**job, "tokens": _begun(job["tokens"], position)} for job in (stored, wanted))
+    stored, wanted = (
+        {**job, "tokens": _begun(job["tokens"], position), "training": {**LATER_FIELDS, **job["training"]}}
+        for job in (stored, wanted)
+    )
     for part, fields in {"model": None, "tokens": None, "training": ORDER_FIELDS}.items():
         for key in sorted({*stored[part], *wanted[part]}):
             if (fields is None or key in fields) and stored[part].get(key) != wanted[part].get(key):

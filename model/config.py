@@ -7,10 +7,12 @@ and where, and never is (what it does to floating point is recorded by `model.nu
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from model.augment_config import AugmentConfig
 from storage.settings import STRICT, setting
 
 Config = TypeVar("Config")
@@ -57,6 +59,16 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LengthSegment:
+    """From one sequence of a training on, in parts of how many tokens sequences are read (`model/curriculum.py`)."""
+
+    __pydantic_config__ = STRICT
+
+    start: int = setting("The sequence, counted through the training from 0, with which it begins.", 0, ge=0)
+    length: int = setting("Tokens of a part; it divides sequence_length.", 256, ge=8)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """One pretraining: how much, in which order, with which optimiser."""
 
@@ -78,25 +90,54 @@ class TrainingConfig:
     checkpoint_every: int = setting("Steps between checkpoints.", 100, ge=1)
     keep_checkpoints: int = setting("Newest checkpoints to keep.", 2, ge=1)
     validate_every: int = setting("Steps between validations; 0 = only at the end.", 50, ge=0)
-    validation_sequences: int = setting("Sequences of the validation split that are scored; 0 = none.", 64, ge=0)
+    validation_sequences: int = setting(
+        "Sequences of the validation split that are scored, of every source as many; 0 = none.", 64, ge=0
+    )
     document_mask: bool = setting("Attention stays inside a document and positions restart with it.", True)
-    packing: Literal["cut", "pack", "single"] = setting(
+    packing: Literal["cut", "pack", "single", "buckets"] = setting(
         "How documents become sequences: `cut` at every sequence_length tokens; `pack`: documents that fit are never "
-        "cut, sequences are filled by best fit; `single`: one document, or piece of a longer one, a sequence.",
+        "cut, sequences are filled by best fit; `single`: one document, or piece of a longer one, a sequence; "
+        "`buckets`: documents become pieces of sequence_length, its half, its quarter …, a sequence has pieces of one "
+        "length.",
         "cut",
     )
+    shortest_bucket: int = setting(
+        "`buckets`: tokens of the shortest pieces: sequence_length divided by a power of two. The rest is packed.",
+        64,
+        ge=2,
+    )
     overlap: int = setting("`pack`, `single`: tokens that a piece of a split document reads again as context.", 0, ge=0)
+    lengths: tuple[LengthSegment, ...] = setting(
+        "Sequence-length curriculum: from which sequence on sequences are read in parts of which length; empty: whole.",
+        (),
+    )
+    augment: AugmentConfig = setting("Changes of the text while it is shown.", default_factory=AugmentConfig)
     nonfinite_limit: int = setting("Steps with a non-finite loss or gradient in a row that stop a run.", 5, ge=1)
     seed: int = setting("Seed of the initial weights and of the data order.", 0, ge=0)
 
     def __post_init__(self) -> None:
         if self.warmup_steps > self.steps:
             raise ValueError(f"training.warmup_steps = {self.warmup_steps} is more than training.steps = {self.steps}")
-        if self.overlap and (self.packing == "cut" or self.overlap >= self.sequence_length):
+        if self.overlap and (self.packing not in ("pack", "single") or self.overlap >= self.sequence_length):
             raise ValueError(
                 f"training.overlap = {self.overlap} needs training.packing = 'pack' or 'single' and must be below "
                 f"training.sequence_length = {self.sequence_length}"
             )
+        times, rest = divmod(self.sequence_length, self.shortest_bucket)
+        if self.packing == "buckets" and (rest or times < 1 or times & (times - 1)):
+            raise ValueError(
+                f"training.sequence_length = {self.sequence_length} must be training.shortest_bucket = "
+                f"{self.shortest_bucket} times a power of two"
+            )
+        for number, segment in enumerate(self.lengths):
+            if segment.start != 0 if not number else segment.start <= self.lengths[number - 1].start:
+                least = "0" if not number else f"above {self.lengths[number - 1].start}"
+                raise ValueError(f"training.lengths[{number}].start = {segment.start} must be {least}")
+            if self.sequence_length % segment.length:
+                raise ValueError(
+                    f"training.lengths[{number}].length = {segment.length} must divide training.sequence_length = "
+                    f"{self.sequence_length}"
+                )
         if self.packing != "cut" and not self.document_mask:
             raise ValueError(f"training.packing = {self.packing!r} keeps documents apart: document_mask must be true")
 
@@ -140,11 +181,25 @@ def from_mapping(config_type: type[Config], values: Mapping[str, Any], where: st
     fields = {field.name: field for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(fields)):
         raise ValueError(f"{where}: unknown field {', '.join(unknown)}; allowed are {', '.join(sorted(fields))}")
-    for name, value in values.items():
-        default = fields[name].default
-        expected = (int, float) if isinstance(default, float) else (type(default),)
-        if not isinstance(value, expected) or (isinstance(value, bool) and not isinstance(default, bool)):
-            raise ValueError(
-                f"{where}.{name} = {value!r} must be of type {expected[-1].__name__}, as the default {default!r}"
-            )
-    return config_type(**values)
+    kinds = typing.get_type_hints(config_type)
+    return config_type(**{name: _of_kind(kinds[name], fields[name], values[name], where) for name in values})
+
+
+def _of_kind(kind: Any, field: dataclasses.Field[Any], value: Any, where: str) -> Any:
+    """The value of a field: of a configuration inside, of a list of them, or as it is."""
+    place = f"{where}.{field.name}"
+    inside = typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{place} = {value!r} must be an object")
+        return from_mapping(typing.cast("type[Any]", kind), value, place)
+    if inside and dataclasses.is_dataclass(inside[0]):
+        if not isinstance(value, list | tuple) or not all(isinstance(item, Mapping) for item in value):
+            raise ValueError(f"{place} = {value!r} must be a list of objects")
+        made = typing.cast("type[Any]", inside[0])
+        return tuple(from_mapping(made, item, f"{place}[{number}]") for number, item in enumerate(value))
+    default = field.default
+    expected = (int, float) if isinstance(default, float) else (type(default),)
+    if not isinstance(value, expected) or (isinstance(value, bool) and not isinstance(default, bool)):
+        raise ValueError(f"{place} = {value!r} must be of type {expected[-1].__name__}, as the default {default!r}")
+    return value

@@ -28,6 +28,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from model import checkpoint
+from model.augment import Augmenter, make_augmenter
+from model.augment_text import named_by_content
 from model.baselines import baselines, classification_scores
 from model.checkpoint import CheckpointError, TrainingState
 from model.classifier import Classifier, load_pretrained
@@ -232,7 +234,7 @@ class Job:
                 digests[name] = digest_stream(stream)
         return {
             "model": {**asdict(config), "vocabulary_size": vocabulary_size},
-            "training": asdict(self.finetune),
+            "training": named_by_content(asdict(self.finetune)),
             "tokens": digests,
             "classes": list(classes),
         }
@@ -300,11 +302,12 @@ def finetune(job: Job) -> dict[str, Any]:
         )
     if vocabulary_rows(tokenizer) > classifier.vocabulary_size:
         raise ValueError(f"{job.tokenizer} has more tokens than the model in {job.checkpoint} was made for")
+    augmenter = make_augmenter(config.augment, job.tokenizer, classifier.vocabulary_size, end)
     classifier.to(ranks.device)
     optimiser = make_optimiser(classifier, config)
     identity = job.identity(classifier.config, classifier.vocabulary_size, classes)
     state, folder = _resume(store, classifier, optimiser, identity, ranks)
-    state, folder, stopped = _train(job, classifier, optimiser, train, state, folder, identity, store, ranks)
+    state, folder, stopped = _train(job, classifier, optimiser, train, augmenter, state, folder, identity, store, ranks)
     if stopped:
         return {"checkpoint": folder, "step": state.step, "stopped": stopped}
 
@@ -351,6 +354,7 @@ def _train(
     classifier: Classifier,
     optimiser: torch.optim.Optimizer,
     examples: Examples,
+    augmenter: Augmenter | None,
     state: TrainingState,
     folder: str | None,
     identity: dict[str, Any],
@@ -379,7 +383,14 @@ def _train(
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * share
             rows = batches[state.step % an_epoch]
-            taken = _step(classifier, optimiser, examples, rows, config, ranks)
+            shown = [examples.tokens[i] for i in rows]
+            if augmenter is not None:  # the epoch and the document say which showing of it this is
+                places = [epoch * len(examples.ids) + i for i in rows]
+                shown = [
+                    augmenter.sequence(tokens, place, config.max_length)
+                    for tokens, place in zip(shown, places, strict=True)
+                ]
+            taken = _step(classifier, optimiser, shown, [examples.labels[i] for i in rows], config, ranks)
             state = after_step(state, taken, len(rows))
             metrics.write(step_line(state, taken, config.learning_rate * share, time.perf_counter() - started))
             if state.skipped_in_row >= NONFINITE_LIMIT:
@@ -405,14 +416,14 @@ def _train(
 def _step(
     classifier: Classifier,
     optimiser: torch.optim.Optimizer,
-    examples: Examples,
-    rows: list[int],
+    documents: Sequence[Sequence[int]],
+    labels: Sequence[int],
     config: FinetuneConfig,
     ranks: Ranks,
 ) -> StepTaken:
-    """One optimiser step on the documents `rows`; a non-finite loss or gradient leaves weights and moments alone."""
-    tokens, lengths = pad([examples.tokens[i] for i in rows], examples.tokens[0][0], ranks.device)
-    gold = torch.tensor([examples.labels[i] for i in rows], device=ranks.device)
+    """One optimiser step on some documents; a non-finite loss or gradient leaves weights and moments alone."""
+    tokens, lengths = pad(documents, documents[0][0], ranks.device)
+    gold = torch.tensor(labels, device=ranks.device)
     optimiser.zero_grad()
     with torch.autocast(ranks.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         logits = classifier.class_logits(tokens, lengths)
@@ -429,7 +440,7 @@ def _step(
         if config.clip_norm:
             clip_gradients(classifier.parameters(), config.clip_norm, norm)
         optimiser.step()
-    return StepTaken(loss_value, norm_value, sum(len(examples.tokens[i]) for i in rows), problem, False)
+    return StepTaken(loss_value, norm_value, sum(map(len, documents)), problem, False)
 
 
 def main(arguments: list[str]) -> int:

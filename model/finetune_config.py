@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from model.augment_config import AugmentConfig
 from storage.settings import STRICT, setting
 
 
@@ -39,6 +40,7 @@ class FinetuneConfig:
     seed: int = setting("Seed of the head's weights, of sampling and of the batch order.", 1, ge=0)
     precision: Literal["fp32", "bf16"] = setting("Arithmetic of the forward and backward pass.", "fp32")
     checkpoint_every: int = setting("Steps between checkpoints. 0: only when stopped.", 200, ge=0)
+    augment: AugmentConfig = setting("Changes of the training documents.", default_factory=AugmentConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,13 @@
-"""Sequences out of a stream: cut at every T tokens, packed document by document, or one document a row.
+"""Sequences out of a stream: cut at every T tokens, packed document by document, one document a row, or by length.
 
 - `cut`: sequence i is the tokens [i·T, i·T + T + 1) of the stream, whatever documents they belong to; neighbours share
   one token, and every token but the first is a target once. A tail too short for a sequence is left out.
 - `pack`: documents that fit into a sequence are never cut; sequences are filled by best fit, longest documents first
   (Ding et al. 2024, arXiv 2404.10830). Longer documents are split.
 - `single`: as `pack`, with one document, or piece of one, in a row.
+- `buckets`: documents are decomposed into pieces of T, T/2, T/4 … tokens, longest first, and every sequence holds
+  pieces of one length (Pouransari et al. 2024, arXiv 2405.13226, section 2). Pieces that do not fill a sequence are
+  halved; what is shorter than the shortest pieces is packed as by `pack`, so that nothing is lost.
 
 A document is modelled as p(text, end | end): its first token is predicted from the end token. Without end tokens there
 is nothing to predict it from, and it is no target. Pieces of a split document may overlap: the tokens of the overlap
@@ -13,8 +16,8 @@ are read again as context and are not targets again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +27,7 @@ from model.shards import Integers, TokenShardError, TokenStream
 IGNORED = -100
 """The target that `torch.nn.functional.cross_entropy` leaves out."""
 
-Packing = Literal["cut", "pack", "single"]
+Packing = Literal["cut", "pack", "single", "buckets"]
 
 
 class Rows(NamedTuple):
@@ -48,14 +51,23 @@ class CutSequences:
         Whether rows say where documents begin. With end tokens a document begins at the end token before it.
     end_once
         The end token stands nowhere but at the end of documents, so that it alone tells where they begin.
+
+    Attributes
+    ----------
+    count
+        Sequences.
+    lost
+        Tokens of the stream that no sequence shows: those behind the last one.
     """
 
+    padding = 0
     padding_share = 0.0
 
     def __init__(self, stream: TokenStream, length: int, *, tell_documents: bool, end_once: bool = False) -> None:
         self.stream, self.length = stream, length
         self.tell_documents, self.end_once = tell_documents, end_once and stream.end_id is not None
         self.count = max(0, len(stream) - 1) // length
+        self.lost = len(stream) - (self.count * length + 1 if self.count else 0)
 
     def read(self, sequences: Integers) -> Rows:
         """The rows of sequences, in their order."""
@@ -113,20 +125,41 @@ class PackedSequences:
         Tokens of a split document that the next piece reads again as context.
     single
         One document, or piece of one, a row.
+    shortest
+        Pieces of `length`, its half … down to this many tokens, in rows of their own; 0: documents whole where they
+        fit.
+
+    Attributes
+    ----------
+    count
+        Sequences.
+    padding
+        Tokens of all sequences that are padding, and their share, `padding_share`.
+    lost
+        Tokens of the stream that no sequence shows: documents of one token, where there are no end tokens.
     """
 
-    def __init__(self, stream: TokenStream, length: int, *, overlap: int = 0, single: bool = False) -> None:
+    def __init__(
+        self, stream: TokenStream, length: int, *, overlap: int = 0, single: bool = False, shortest: int = 0
+    ) -> None:
         if not 0 <= overlap < length:
             raise ValueError(f"an overlap of {overlap} tokens must be below the sequence length {length}")
         self.stream, self.length = stream, length
-        self.starts, self.sizes, self.context, self.firsts = _pieces_of(stream, length, overlap)
-        rows = np.arange(len(self.sizes)) if single else best_fit(self.sizes, length)
+        pieces = _pieces_of(stream, length, overlap)
+        if shortest:
+            pieces, rows = _bucketed(pieces, length, shortest)
+        else:
+            rows = np.arange(len(pieces.sizes)) if single else best_fit(pieces.sizes, length)
+        self.starts, self.sizes, self.context, self.firsts = pieces
         self.count = int(rows.max(initial=-1)) + 1
         self.rows = rows
         # Pieces of one row stand in the order of the stream.
         self.pieces = np.argsort(rows, kind="stable")
         self.bounds = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=self.count))))
-        self.padding_share = 1.0 - float(self.sizes.sum()) / (self.count * length) if self.count else 0.0
+        self.padding = self.count * length - int(self.sizes.sum())
+        self.padding_share = self.padding / (self.count * length) if self.count else 0.0
+        unpredicted = 0 if stream.end_id is not None else int(self.firsts.sum())  # first tokens, read before the others
+        self.lost = len(stream) - int((self.sizes - self.context).sum()) - unpredicted
 
     def read(self, sequences: Integers) -> Rows:
         """The rows of sequences, in their order; padding is a document of its own whose targets are ignored."""
@@ -167,7 +200,14 @@ class PackedSequences:
 
 
 def sequences_of(
-    stream: TokenStream, length: int, packing: Packing, *, overlap: int, tell_documents: bool, end_once: bool
+    stream: TokenStream,
+    length: int,
+    packing: Packing,
+    *,
+    overlap: int,
+    tell_documents: bool,
+    end_once: bool,
+    shortest: int = 0,
 ) -> CutSequences | PackedSequences:
     """The sequences of a stream under a packing policy.
 
@@ -180,7 +220,10 @@ def sequences_of(
     if packing == "cut":
         found = CutSequences(stream, length, tell_documents=tell_documents, end_once=end_once)
     else:
-        found = PackedSequences(stream, length, overlap=overlap, single=packing == "single")
+        if packing == "buckets" and not 0 < shortest <= length:
+            raise ValueError(f"pieces of {shortest} tokens are no buckets of sequences of {length}")
+        shortest = shortest if packing == "buckets" else 0
+        found = PackedSequences(stream, length, overlap=overlap, single=packing == "single", shortest=shortest)
     if not found.count:
         raise TokenShardError(
             f"{len(stream.shards)} token shards ({stream.shards[0].path} …) hold {len(stream)} tokens, too few "
@@ -189,22 +232,53 @@ def sequences_of(
     return found
 
 
+def packing_report(layouts: Mapping[str, CutSequences | PackedSequences]) -> dict[str, Any]:
+    """What packing makes of streams, by one pass over all sequences.
+
+    Returns
+    -------
+    dict
+        `sequences`; `tokens` in them, padding included; `padding` and `padding_share`; `lost`: tokens of the streams
+        that no sequence shows. With several sources the same of each in `sources`.
+    """
+    each = {
+        name: {
+            "sequences": layout.count,
+            "tokens": layout.count * layout.length,
+            "padding": layout.padding,
+            "padding_share": layout.padding_share,
+            "lost": layout.lost,
+        }
+        for name, layout in layouts.items()
+    }
+    if len(each) == 1:
+        return dict(*each.values())
+    found: dict[str, Any] = {
+        name: sum(part[name] for part in each.values()) for name in ("sequences", "tokens", "padding", "lost")
+    }
+    return {**found, "padding_share": found["padding"] / found["tokens"], "sources": each}
+
+
 def _boundaries(starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     found = np.flatnonzero(starts)
     return np.append(found, starts.size).astype(np.int32)
 
 
-def _pieces_of(
-    stream: TokenStream, length: int, overlap: int
-) -> tuple[Integers, Integers, Integers, npt.NDArray[np.bool_]]:
-    """The pieces of all documents in the order of the stream.
+class _Pieces(NamedTuple):
+    """Pieces of documents in the order of the stream.
 
-    Returns
-    -------
-    starts, sizes, context, firsts
-        A piece predicts the tokens [start, start + size) of the stream; its first `context` tokens were predicted by
-        the piece before; `firsts`: it begins a document.
+    A piece predicts the tokens [start, start + size) of the stream; its first `context` tokens were predicted by the
+    piece before; `firsts`: it begins a document.
     """
+
+    starts: Integers
+    sizes: Integers
+    context: Integers
+    firsts: npt.NDArray[np.bool_]
+
+
+def _pieces_of(stream: TokenStream, length: int, overlap: int) -> _Pieces:
+    """All documents, those above `length` in pieces."""
     skip = 0 if stream.end_id is not None else 1  # the first token is no target without an end token before it
     begins, sizes = [], []
     for base, shard in zip(stream.starts.tolist(), stream.shards, strict=False):
@@ -216,12 +290,43 @@ def _pieces_of(
     number = np.where(size <= length, 1, -(-(size - overlap) // step))  # pieces of a document
     owner = np.repeat(np.arange(len(size)), number)
     place = np.arange(len(owner)) - np.repeat(np.cumsum(number) - number, number)
-    return (
+    return _Pieces(
         start[owner] + place * step,
         np.minimum(length, size[owner] - place * step),
         np.where(place > 0, overlap, 0),
         place == 0,
     )
+
+
+def _bucketed(pieces: _Pieces, length: int, shortest: int) -> tuple[_Pieces, Integers]:
+    """Pieces without overlap decomposed into lengths of length / 2^k tokens, and the row of every new piece.
+
+    A row holds pieces of one length; the last rows hold what is left, by best fit.
+    """
+    starts, sizes, firsts = pieces.starts, pieces.sizes, pieces.firsts
+    left, left_firsts = starts[:0], firsts[:0]  # pieces of twice the size that did not fill a row
+    made: list[tuple[Integers, Integers, npt.NDArray[np.bool_], Integers]] = []
+    opened, size = 0, length
+    while size >= shortest:
+        fitting = sizes >= size
+        begins = np.concatenate((starts[fitting], left, left + size))
+        is_first = np.concatenate((firsts[fitting], left_firsts, np.zeros(len(left), np.bool_)))
+        order = np.argsort(begins)
+        each = length // size
+        whole, rest = np.split(order, [len(order) // each * each])
+        made.append((begins[whole], np.full(len(whole), size), is_first[whole], opened + np.arange(len(whole)) // each))
+        opened += len(whole) // each
+        left, left_firsts = begins[rest], is_first[rest]
+        starts, sizes = np.where(fitting, starts + size, starts), np.where(fitting, sizes - size, sizes)
+        firsts = firsts & ~fitting
+        size //= 2
+    short = sizes > 0
+    begins, is_first = np.concatenate((starts[short], left)), np.concatenate((firsts[short], left_firsts))
+    lengths = np.concatenate((sizes[short], np.full(len(left), shortest)))
+    made.append((begins, lengths, is_first, opened + best_fit(lengths, length)))
+    starts, sizes, firsts, rows = (np.concatenate(parts) for parts in zip(*made, strict=True))
+    order = np.argsort(starts)
+    return _Pieces(starts[order], sizes[order], np.zeros(len(order), np.int64), firsts[order]), rows[order]
 
 
 def best_fit(sizes: npt.ArrayLike, length: int) -> Integers:

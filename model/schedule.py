@@ -43,7 +43,7 @@ class Schedule:
         Whether sequences tell documents apart. A document then starts at the end token before it, so that each is
         modelled as p(text, end | end), exactly as it is when it is scored or generated alone; without end tokens the
         first token of a document has nothing to be predicted from and is not a target.
-    packing, overlap
+    packing, overlap, shortest
         How streams become sequences (`model.packing`). Packed documents are always told apart.
     end_once
         The end token stands nowhere but at the end of documents.
@@ -66,13 +66,20 @@ class Schedule:
         plan: Sequence[Segment] = (),
         packing: Packing = "cut",
         overlap: int = 0,
+        shortest: int = 0,
         end_once: bool = False,
     ) -> None:
         self.streams = {ALL: streams} if isinstance(streams, TokenStream) else dict(streams)
         self.sequence_length = sequence_length
         self.layouts: dict[str, CutSequences | PackedSequences] = {
             name: sequences_of(
-                stream, sequence_length, packing, overlap=overlap, tell_documents=document_mask, end_once=end_once
+                stream,
+                sequence_length,
+                packing,
+                overlap=overlap,
+                shortest=shortest,
+                tell_documents=document_mask,
+                end_once=end_once,
             )
             for name, stream in sorted(self.streams.items())
         }
@@ -81,12 +88,6 @@ class Schedule:
         self.sequences = sum(sizes.values())
         self.by_number = [self.layouts[name] for name in self.order.names]
         self._windows: dict[int, Located] = {}
-
-    @property
-    def padding_share(self) -> float:
-        """The share of tokens of one pass over all sequences that is padding."""
-        wasted = sum(layout.padding_share * layout.count for layout in self.layouts.values())
-        return wasted / self.sequences
 
     def locate(self, positions: Sequence[int]) -> Located:
         """Source, epoch and sequence of positions, each int64 of their number."""

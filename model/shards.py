@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +52,7 @@ class TokenShard:
     @cached_property
     def _columns(self) -> tuple[pa.Array, pa.Array]:
         try:
+            self.bytes = os.stat(self.path).st_size
             with pa.memory_map(self.path) as source, pa.ipc.open_file(source) as reader:
                 if reader.num_record_batches != 1:
                     raise self.error(f"holds {reader.num_record_batches} record batches instead of one")
@@ -98,6 +100,20 @@ class TokenShard:
     def check(self) -> None:
         """Open the file and check what can be checked without reading its tokens; raises `TokenShardError`."""
         _ = self.tokens
+
+    def check_unchanged(self) -> None:
+        """If it was opened, check that the file still has its size: reading behind its end would kill the process.
+
+        Raises `TokenShardError`.
+        """
+        if "_columns" not in self.__dict__:
+            return
+        try:
+            size = os.stat(self.path).st_size
+        except FileNotFoundError:
+            raise self.error("does not exist any more; run the tokenize stage again") from None
+        if size != self.bytes:
+            raise self.error(f"was changed while it was read: it has {size} bytes instead of {self.bytes}")
 
     def error(self, message: str) -> TokenShardError:
         """An error that names this shard."""
@@ -231,6 +247,11 @@ class TokenStream:
             for row in np.flatnonzero((shard.ids == wanted).all(axis=1)):
                 spans.append((base + int(shard.offsets[row]), base + int(shard.offsets[row + 1])))
         return spans
+
+    def check_unchanged(self) -> None:
+        """Check the files that were opened; raises `TokenShardError`."""
+        for shard in self.shards:
+            shard.check_unchanged()
 
     def shard_at(self, offset: int) -> TokenShard:
         """The shard that holds the token at a global offset."""

@@ -69,6 +69,7 @@ class TokenData:
             plan=self.plan,
             packing=config.packing,
             overlap=config.overlap,
+            shortest=config.shortest_bucket,
             end_once=self.end_once,
         )
 

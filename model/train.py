@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model import checkpoint
+from model.augment import Augmenter, make_augmenter
+from model.augment_text import named_by_content
 from model.checkpoint import TrainingState
 from model.config import ModelConfig, TrainingConfig, TrainingResources, from_mapping
+from model.curriculum import in_parts
 from model.data import IGNORED, Ahead, Batch, Loader, TokenShardError
 from model.metrics import MetricsFile, read_metrics
 from model.numerics import numerics
 from model.optimisers import adamw, clip_gradients, gradient_norm, learning_rate, set_learning_rate
 from model.order import PlanError
+from model.packing import packing_report
 from model.parallel import Ranks, place, start_ranks, stop_ranks
 from model.token_data import TokenData, read_token_data
 from model.transformer import Transformer
@@ -53,7 +58,10 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Job:
-    """What a job file says. `output` is a folder or store URL, `attempt` a word no other attempt uses."""
+    """What a job file says. `output` is a folder or store URL, `attempt` a word no other attempt uses.
+
+    `tokenizer`: path of the tokenizer.json, needed only where `training.augment` changes texts.
+    """
 
     model: ModelConfig
     vocabulary_size: int
@@ -62,13 +70,14 @@ class Job:
     tokens: TokenData
     output: str
     attempt: str
+    tokenizer: str
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint belongs to: model, training and data, without the paths."""
         return {
             "model": {**dataclasses.asdict(self.model), "vocabulary_size": self.vocabulary_size},
-            "training": dataclasses.asdict(self.training),
+            "training": named_by_content(dataclasses.asdict(self.training)),
             "tokens": self.tokens.identity(),
         }
 
@@ -97,14 +106,16 @@ def parse_job(values: Mapping[str, Any], name: str = "job") -> Job:
             raise JobError(f"{name}: task = {values['task']!r}, but model.train knows only 'pretrain'")
         shape, tokens = dict(values["model"]), values["tokens"]
         vocabulary_size = int(shape.pop("vocabulary_size"))
+        training = from_mapping(TrainingConfig, values["training"], f"{name}: training")
         return Job(
             vocabulary_size=vocabulary_size,
             model=from_mapping(ModelConfig, shape, f"{name}: model"),
-            training=from_mapping(TrainingConfig, values["training"], f"{name}: training"),
+            training=training,
             resources=from_mapping(TrainingResources, values.get("resources", {}), f"{name}: resources"),
             tokens=read_token_data(tokens, vocabulary_size, f"{name}: tokens"),
             output=values["output"],
             attempt=values["attempt"],
+            tokenizer=values["tokenizer"] if training.augment.is_on else "",
         )
     except KeyError as missing:
         raise JobError(f"{name}: the field {missing} is missing") from None
@@ -121,9 +132,10 @@ def pretrain(job: Job) -> dict[str, Any]:
     Returns
     -------
     dict
-        `checkpoint` (folder in the output), `step`, `losses` ({"first", "last", "validation"}), `tensor_digest` and
-        `tokens`; written to `final.json` as well if the training is finished. Stopped by a signal, it holds
-        `stopped` (the signal's number) instead of losses.
+        `checkpoint` (folder in the output), `step`, `losses` ({"first", "last", "validation"}), `tensor_digest`,
+        `tokens` (targets) and `tokens_read` (padding and context included), `packing` (`packing_report`), and, where
+        several sources are validated, `validation_sources` (source -> loss); written to `final.json` as well if the
+        training is finished. Stopped by a signal, it holds `stopped` (the signal's number) instead of losses.
 
     Raises
     ------
@@ -136,8 +148,9 @@ def pretrain(job: Job) -> dict[str, Any]:
     torch.manual_seed(training.seed)
     check_sizes(job, ranks)
     store = Store(job.output)
+    augmenter = augmenter_of(job)
     loader = job.tokens.training(training, Loader)
-    validator = validation_loader(job)
+    validators = validation_loaders(job)
 
     model = Transformer(job.model, job.vocabulary_size)
     model.initialise(training.seed)
@@ -163,8 +176,14 @@ def pretrain(job: Job) -> dict[str, Any]:
 
     def micro_batches(positions: range) -> list[Batch]:
         mine = ranks.share(positions)
+        for stream in loader.streams.values():
+            stream.check_unchanged()
         size = resources.micro_batch_sequences or len(mine)
-        batches = [loader.batch(mine[first : first + size]) for first in range(0, len(mine), size)]
+        parts = [mine[first : first + size] for first in range(0, len(mine), size)]
+        batches = [loader.batch(part) for part in parts]
+        if augmenter is not None:
+            batches = [augmenter.batch(batch, part) for batch, part in zip(batches, parts, strict=True)]
+        batches = [in_parts(batch, training.lengths, part) for batch, part in zip(batches, parts, strict=True)]
         return [batch.pinned() for batch in batches] if ranks.device.type == "cuda" else batches
 
     ahead = Ahead(micro_batches)
@@ -191,10 +210,10 @@ def pretrain(job: Job) -> dict[str, Any]:
                     "training.learning_rate or look at these sequences, then start again from the last checkpoint"
                 )
             last = state.step == training.steps
-            if validator is not None and (last or is_due(state.step, training.validate_every)):
-                loss = validate(model, validator, job, ranks)
+            if validators and (last or is_due(state.step, training.validate_every)):
+                found = validate(model, validators, job, ranks)
                 if metrics is not None:
-                    metrics.write({"step": state.step, "validation_loss": loss})
+                    metrics.write({"step": state.step, **found})
             if last or taken.stop or is_due(state.step, training.checkpoint_every):
                 folder = save()
                 lineage["parent"] = folder
@@ -210,7 +229,13 @@ def pretrain(job: Job) -> dict[str, Any]:
     else:
         result["tensor_digest"] = store.read_json(f"{folder}/manifest.json")["tensor_digest"]
         if ranks.is_first:
-            result["losses"] = losses(read_metrics(store))
+            lines = read_metrics(store)
+            result["losses"] = losses(lines)
+            by_source = [line["validation_sources"] for line in lines if "validation_sources" in line]
+            if by_source:
+                result["validation_sources"] = by_source[-1]
+            result["packing"] = packing_report(loader.layouts)
+            result["tokens_read"] = state.position * training.sequence_length
             store.replace("final.json", (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
     stop_ranks(ranks)
     return result
@@ -313,28 +338,53 @@ def step_line(state: TrainingState, taken: StepTaken, rate: float, seconds: floa
 # ----------------------------------------------------------------------------------------------------- validation
 
 
-def validation_loader(job: Job) -> Loader | None:
-    """The validation sequences in the order of the stream, or None if there are none to score."""
-    if not job.tokens.validation or not job.training.validation_sequences:
-        return None
-    stream = job.tokens.stream(job.tokens.validation)
-    if len(stream) <= job.training.sequence_length:
-        logger.warning("the validation split has %d tokens, too few for one sequence: no validation", len(stream))
-        return None
+def validation_loaders(job: Job) -> dict[str, Loader]:
+    """The validation sequences of every source in the order of its stream; none if there are none to score."""
+    if not job.training.validation_sequences:
+        return {}
+    found = {}
     training = job.training
-    return Loader(
-        stream,
-        training.sequence_length,
-        shuffle_seed=None,
-        document_mask=training.document_mask,
-        end_once=job.tokens.end_once,
-    )
+    for source in sorted({shard.source for shard in job.tokens.validation}):
+        stream = job.tokens.stream([shard for shard in job.tokens.validation if shard.source == source])
+        if len(stream) <= training.sequence_length:
+            logger.warning(
+                "the validation split%s has %d tokens, too few for one sequence: no validation",
+                f" of source {source}" if source else "", len(stream),
+            )  # fmt: skip
+            continue
+        found[source] = Loader(
+            stream,
+            training.sequence_length,
+            shuffle_seed=None,
+            document_mask=training.document_mask,
+            end_once=job.tokens.end_once,
+        )
+    return found
+
+
+def validate(model: Transformer, loaders: Mapping[str, Loader], job: Job, ranks: Ranks) -> dict[str, Any]:
+    """Mean loss per token (nats) over the first `validation_sequences` sequences, of each source as many.
+
+    Returns
+    -------
+    dict
+        `validation_loss` over all and, where there are several sources, `validation_sources` (source -> loss).
+    """
+    each = max(1, job.training.validation_sequences // len(loaders))
+    sums = {source: validation_sums(model, loader, each, job, ranks) for source, loader in loaders.items()}
+    loss, tokens = (sum(part) for part in zip(*sums.values(), strict=True))
+    found: dict[str, Any] = {"validation_loss": loss / max(1.0, tokens)}
+    if len(sums) > 1:
+        found["validation_sources"] = {source: nats / max(1.0, own) for source, (nats, own) in sums.items()}
+    return found
 
 
 @torch.no_grad()
-def validate(model: Transformer, loader: Loader, job: Job, ranks: Ranks) -> float:
-    """Mean loss per token (nats) over the first `validation_sequences` sequences, shared by all ranks."""
-    count = min(job.training.validation_sequences, loader.sequences)
+def validation_sums(model: Transformer, loader: Loader, sequences: int, job: Job, ranks: Ranks) -> tuple[float, float]:
+    """Loss (nats) and tokens of the first `sequences` sequences of a loader, which all ranks share."""
+    for stream in loader.streams.values():
+        stream.check_unchanged()
+    count = min(sequences, loader.sequences)
     each = -(-count // ranks.count)  # every rank runs as many forward passes, for FSDP gathers parameters in each
     size = job.resources.micro_batch_sequences or job.training.batch_sequences // ranks.count
     sums = torch.zeros(2, dtype=torch.float64, device=ranks.device)
@@ -347,10 +397,18 @@ def validate(model: Transformer, loader: Loader, job: Job, ranks: Ranks) -> floa
         sums[0] += causal_loss(model, batch.to(ranks.device), job)
         sums[1] += int((batch.targets != IGNORED).sum())
     loss, tokens = ranks.sum(sums).tolist()
-    return float(loss / max(1.0, tokens))
+    return loss, tokens
 
 
 # -------------------------------------------------------------------------------------------------------- helpers
+
+
+def augmenter_of(job: Job) -> Augmenter | None:
+    """What changes the training sequences of a job, None if nothing does; raises `JobError`."""
+    try:
+        return make_augmenter(job.training.augment, job.tokenizer, job.vocabulary_size, job.tokens.end_id)
+    except (ValueError, FileNotFoundError) as reason:
+        raise JobError(f"training.augment: {reason}") from reason
 
 
 def check_sizes(job: Job, ranks: Ranks) -> None:

@@ -243,6 +243,16 @@ class RunConfig:
                 f"pretrain.training.sequence_length = {self.pretrain.training.sequence_length} is longer than "
                 f"pretrain.model.max_positions = {self.pretrain.model.max_positions}"
             )
+        for name, section in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+            mask = section.training.augment.mask_token if section else ""
+            known: tuple[str, ...] = (mask,)  # other kinds have special tokens that only their files or trainers know
+            if self.tokenizer and self.tokenizer.kind in ("bpe", "unigram"):
+                known = self.tokenizer.special_tokens
+            if mask and mask not in known:
+                raise ValueError(
+                    f"{name}.training.augment.mask_token = {mask!r} is not one of tokenizer.special_tokens "
+                    f"{list(known)}: put it there too"
+                )
         if self.pretrain and self.tokenize and not self.tokenize.arrow:
             raise ValueError("tokenize.arrow is false, but pretrain reads Arrow shards")
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from stages.base import Context, Inputs, Stage, StageError, Unit
 from stages.config import FinetuneStageConfig, RunConfig
-from stages.jobs import adopt_checkpoint, run_job, write_metrics
+from stages.jobs import Synonyms, adopt_checkpoint, local_part, run_job, write_metrics
 from stages.pretrain import checkpoint_folder
 from stages.selected import selected_part, with_cuts
-from storage.filesystem import Store
 from storage.fingerprint import canonical
 from storage.outputs import PartWriter, Receipt
 
@@ -32,10 +30,12 @@ class Finetune(Stage[FinetuneStageConfig]):
 
     def __init__(self, config: FinetuneStageConfig) -> None:
         super().__init__(config)
+        self.synonyms = Synonyms(config.training.augment.synonyms, "finetune.training")
         self._inventory: Any = None
 
     def parameters(self) -> Any:
         found = canonical(self.config, self.name)
+        self.synonyms.name(found["training"])
         if self.config.data is not None:
             if self._inventory is None:
                 from corpus.config import IngestConfig
@@ -58,13 +58,15 @@ class Finetune(Stage[FinetuneStageConfig]):
         files = {}
         for split, table in self._labelled(inputs).items():
             part = writer.parquet(f"data/{split}", table.select(schema.names), schema)
-            files[split] = str(_local(writer.store, part.path, context))
+            files[split] = str(local_part(writer.store, part.path, context))
             if not table.num_rows:
                 raise StageError(
                     f"finetune: there are no labelled documents to {split} with: look at finetune.label "
                     f"({self.config.label}) and select.validation_share"
                 )
         facts = inputs["tokenizer"].read_json("tokenizer/facts")
+        training = asdict(self.config.training)
+        self.synonyms.keep(training, writer, context)
         result = run_job(
             "model.finetune",
             {
@@ -73,7 +75,7 @@ class Finetune(Stage[FinetuneStageConfig]):
                 "tokenizer": str(inputs["tokenizer"].local_file("tokenizer/tokenizer")),
                 "end_id": facts["end_id"],
                 **files,
-                "finetune": asdict(self.config.training),
+                "finetune": training,
             },
             writer,
             context,
@@ -149,14 +151,6 @@ def _languages(inputs: Inputs, stem: str, ids: Any) -> Any:
 def _share(value: bytes) -> float:
     """A number in [0, 1) that depends on the id alone."""
     return int.from_bytes(hashlib.blake2b(b"finetune" + value, digest_size=8).digest()) / 2**64
-
-
-def _local(store: Store, path: str, context: Context) -> Path:
-    if store.is_local:
-        return store.local(path)
-    target = context.scratch / f"job-{context.attempt}" / path.rpartition("/")[2]
-    store.fetch(path, target)
-    return target
 
 
 def make(config: RunConfig) -> Stage[Any]:

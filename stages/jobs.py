@@ -9,12 +9,14 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from stages.base import Context, StageError, usable_cores
 from stages.child import ChildFailedError, run_child
 from storage.filesystem import Store
+from storage.fingerprint import hash_of
 from storage.outputs import PartWriter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,6 +106,51 @@ class _Follower:
         for line in whole.splitlines():
             if line.strip():
                 self.context.report(json.loads(line))
+
+
+class Synonyms:
+    """The table of synonyms that a stage's training asks for, read once, so that it is what the output is named by.
+
+    Parameters
+    ----------
+    path
+        Where it lies; empty: there is none.
+    where
+        The section that names it, for errors.
+    """
+
+    def __init__(self, path: str, where: str) -> None:
+        self.path, self.where = path, where
+
+    @cached_property
+    def _table(self) -> dict[str, list[str]]:
+        from model.augment_text import SynonymError, read_synonyms
+
+        try:
+            return {word: list(synonyms) for word, synonyms in read_synonyms(self.path).items()}
+        except SynonymError as error:
+            raise StageError(f"{self.where}.augment.synonyms: {error}") from error
+
+    def name(self, parameters: dict[str, Any]) -> None:
+        """In the parameters of a training, put what the table says in place of where it lies."""
+        if self.path:
+            parameters["augment"]["synonyms"] = hash_of(self._table)
+
+    def keep(self, training: dict[str, Any], writer: PartWriter, context: Context) -> None:
+        """Write the table as the part `data/synonyms`, and have a job's training read that."""
+        if self.path:
+            table = json.dumps(self._table, indent=1, ensure_ascii=False, sort_keys=True)
+            part = writer.bytes("data/synonyms", table.encode(), ".json")
+            training["augment"]["synonyms"] = str(local_part(writer.store, part.path, context))
+
+
+def local_part(store: Store, path: str, context: Context) -> Path:
+    """A part that was just written as a file of this machine; of remote stores a copy is made."""
+    if store.is_local:
+        return store.local(path)
+    target = context.scratch / f"job-{context.attempt}" / path.rpartition("/")[2]
+    store.fetch(path, target)
+    return target
 
 
 def adopt_checkpoint(writer: PartWriter, folder: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """pretrain: a Transformer trained on the token shards, in a process tree of its own (`model/train.py`).
 
-Parts: `checkpoint/*` (the last checkpoint), `metrics/steps`, `result/training`; all checkpoints that were kept lie in
-the output's `checkpoints/`.
+Parts: `checkpoint/*` (the last checkpoint), `metrics/steps`, `result/training`, and `data/synonyms` where words are
+replaced; all checkpoints that were kept lie in the output's `checkpoints/`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 from model.config import MixtureSegment
 from stages.base import Context, Inputs, Stage, StageError, Unit
 from stages.config import PretrainConfig, RunConfig
-from stages.jobs import adopt_checkpoint, run_job, write_metrics
+from stages.jobs import Synonyms, adopt_checkpoint, run_job, write_metrics
+from storage.fingerprint import canonical
 from storage.outputs import Output, PartWriter, Receipt
 
 
@@ -21,18 +22,34 @@ class Pretrain(Stage[PretrainConfig]):
     """One training; a stopped one goes on from its newest valid checkpoint."""
 
     name = "pretrain"
-    version = 1
-    needs = ("tokenize",)
+    version = 2
+    needs: tuple[str, ...] = ("tokenize",)
     in_process = True
 
+    def __init__(self, config: PretrainConfig) -> None:
+        super().__init__(config)
+        self.synonyms = Synonyms(config.training.augment.synonyms, "pretrain.training")
+        if config.training.augment.is_on:
+            self.needs = ("tokenizer", "tokenize")
+
+    def parameters(self) -> Any:
+        found = canonical(self.config, self.name)
+        self.synonyms.name(found["training"])
+        return found
+
     def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
-        key = self.unit_key(parameters=self.parameters(), tokens=inputs["tokenize"].digest)
+        digests = {name: inputs[name].digest for name in self.needs}
+        key = self.unit_key(parameters=self.parameters(), inputs=digests)
         return [Unit("training", key)]
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
         tokens = inputs["tokenize"]
         data = training_data(tokens, self.config)
         training = asdict(self.config.training)
+        more = {}
+        if self.config.training.augment.is_on:
+            more["tokenizer"] = str(inputs["tokenizer"].local_file("tokenizer/tokenizer"))
+            self.synonyms.keep(training, writer, context)
         if not data["validation"]:
             training["validation_sequences"] = 0
         context.report({"steps": self.config.training.steps})
@@ -43,6 +60,7 @@ class Pretrain(Stage[PretrainConfig]):
                 "model": {**asdict(self.config.model), "vocabulary_size": data.pop("vocabulary_size")},
                 "training": training,
                 "tokens": data,
+                **more,
             },
             writer,
             context,

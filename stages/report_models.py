@@ -183,11 +183,13 @@ def training(data: ReportData) -> Html:
         ),
         ("steps", found["steps"]),
         ("tokens trained on", result.get("tokens")),
+        *_packing(recipe, result),
         ("steps skipped (not finite)", found["skipped"]),
         ("tokens per second", large(result["tokens"] / seconds) if seconds and "tokens" in result else None),
         ("time in steps", duration(seconds) if seconds else None),
         ("training loss, first and last", _both(result["losses"]["first"], result["losses"]["last"])),
         ("validation loss", _number(result["losses"]["validation"], 4)),
+        *((f"validation loss, source {name}", _number(loss, 4)) for name, loss in _by_source(result)),
         ("digest of the tensors", code(result["tensor_digest"]) if "tensor_digest" in result else None),
     ]
     return join(
@@ -203,6 +205,28 @@ def training(data: ReportData) -> Html:
             element("details", element("summary", "Numerics"), _numerics(found["numerics"])),
         ]
     )
+
+
+def _packing(recipe: Row, result: Row) -> list[tuple[str, Any]]:
+    """How documents became sequences, and what that cost."""
+    report = result.get("packing")
+    if not report:
+        return []
+    rows: list[tuple[str, Any]] = [("packing", f"{recipe['packing']}: {report['sequences']:,} sequences a pass")]
+    for name, part in (("", report), *sorted(report.get("sources", {}).items())):
+        of = f", source {name}" if name else ""
+        rows.append(
+            (
+                f"padding of a pass{of}",
+                f"{part['padding']:,} of {part['tokens']:,} tokens ({share(part['padding'], part['tokens'])})",
+            )
+        )
+        rows.append((f"tokens in no sequence{of}", part["lost"]))
+    return rows
+
+
+def _by_source(result: Row) -> list[tuple[str, float]]:
+    return sorted(result.get("validation_sources", {}).items())
 
 
 def _both(first: float | None, last: float | None) -> str:

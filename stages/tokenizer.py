@@ -26,7 +26,7 @@ class TokenizerStage(Stage[TokenizerConfig]):
     """BPE, Unigram or WordPiece by the `tokenizers` library, or somebody else's vocabulary."""
 
     name = "tokenizer"
-    version = 2
+    version = 3
     needs = ("ingest", "quality", "select")
 
     def parameters(self) -> Any:

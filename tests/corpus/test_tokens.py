@@ -71,7 +71,8 @@ def test_special_tokens_come_first_then_all_bytes(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode(every_byte, add_special_tokens=False).ids) == every_byte
 
 
-def test_training_depends_on_the_texts_not_on_their_order_or_threads(shared_data: Path) -> None:
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_training_depends_on_the_texts_not_on_their_order_or_threads(shared_data: Path, kind: str) -> None:
     path = shared_data / "text" / "c4_en_300.jsonl.gz"
     code = (
         "import gzip, json, random, sys, hashlib\n"
@@ -79,12 +80,12 @@ def test_training_depends_on_the_texts_not_on_their_order_or_threads(shared_data
         "from corpus.tokenizer import train_tokenizer\n"
         "texts = [json.loads(line)['text'] for line in gzip.open(sys.argv[1], 'rt', encoding='utf-8')]\n"
         "random.Random(sys.argv[2]).shuffle(texts)\n"
-        "made = train_tokenizer(texts, TokenizerConfig(vocabulary_size=2000)).to_str()\n"
+        "made = train_tokenizer(texts, TokenizerConfig(kind=sys.argv[3], vocabulary_size=2000)).to_str()\n"
         "print(hashlib.sha256(made.encode()).hexdigest())\n"
     )
     made = {
         subprocess.run(
-            [sys.executable, "-c", code, str(path), seed],
+            [sys.executable, "-c", code, str(path), seed, kind],
             env={**os.environ, "TOKENIZERS_PARALLELISM": parallel, "RAYON_NUM_THREADS": threads},
             capture_output=True,
             text=True,
@@ -239,15 +240,16 @@ def test_word_pieces_know_what_they_cannot_write() -> None:
         train_tokenizer(["".join(map(chr, range(0x4E00, 0x4F00)))], replace(config, vocabulary_size=257))
 
 
-def test_two_unigram_trainings_are_nearly_the_same(shared_data: Path) -> None:
-    with gzip.open(shared_data / "text" / "c4_en_300.jsonl.gz", "rt", encoding="utf-8") as lines:
-        texts = [json.loads(line)["text"] for line in lines]
-    one, other = (
-        dict(json.loads(train_tokenizer(texts, replace(CONFIG, kind="unigram")).to_str())["model"]["vocab"])
-        for _ in range(2)
-    )
-    assert len(one.keys() ^ other.keys()) <= len(one) // 100
-    assert all(abs(one[token] - other[token]) < 0.1 for token in one.keys() & other.keys())
+def test_unlearned_bytes_of_a_unigram_model_stand_in_their_order() -> None:
+    made = train_tokenizer(SENTENCES, replace(CONFIG, kind="unigram", vocabulary_size=400))
+    vocabulary = json.loads(made.to_str())["model"]["vocab"]
+    assert [piece for piece, _ in vocabulary[:1]] == ["<|endoftext|>"]
+    scores = [score for _, score in vocabulary[1:]]
+    assert scores == sorted(scores, reverse=True)
+    lowest = min(scores)
+    unlearned = [piece for piece, score in vocabulary[1:] if len(piece) == 1 and score < lowest + 0.0256]
+    assert len(unlearned) > 100
+    assert unlearned == sorted(unlearned, reverse=True)  # the last of them have the lowest scores and the last ids
 
 
 def test_word_pieces_do_not_depend_on_order_or_threads(shared_data: Path) -> None:

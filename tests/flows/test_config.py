@@ -123,6 +123,15 @@ def test_a_bad_value_is_explained(file: Path, change: str, expected: list[str]) 
         assert text in said
 
 
+def test_a_mask_token_stands_among_the_special_tokens(file: Path) -> None:
+    asked = ("span_masking=0.1", "mask_token='<|mask|>'")
+    for section in ("pretrain", "finetune"):
+        changes = [f"{section}.training.augment.{setting}" for setting in asked]
+        said = problem(file, *changes)
+        assert f"{section}.training.augment.mask_token = '<|mask|>' is not one of tokenizer.special_tokens" in said
+        load_config(file, [*changes, "tokenizer.special_tokens=['<|endoftext|>', '<|mask|>']"])
+
+
 def test_all_problems_are_told_at_once(file: Path) -> None:
     said = problem(file, "pretrain.training.steps=0", "sketch.ngram=x", "nmae=3", name=7)
     assert "4 problems" in said
@@ -213,8 +222,10 @@ def test_every_numeric_bound_is_enforced(file: Path) -> None:
     for path, field in settings_of(RunConfig):
         if any(
             part in path
-            for part in ("sources.", "eval_sets.", "finetune.data.", "takedown.", "mixture.", "classifiers.")
-        ):
+            for part in (
+                "sources.", "eval_sets.", "finetune.data.", "takedown.", "mixture.", "classifiers.", "lengths.",
+            )
+        ):  # fmt: skip
             continue
         for bound, step in (("ge", -1), ("gt", 0), ("le", 1), ("lt", 0)):
             if bound in field.metadata:

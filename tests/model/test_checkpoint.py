@@ -148,4 +148,8 @@ def test_a_checkpoint_of_another_job_is_refused_by_field(store: Store) -> None:
             checkpoint.load(store, folder, model, optimiser, other, ALONE)
     allowed = json.loads(json.dumps(IDENTITY))
     allowed["training"]["learning_rate"] = 0.2
+    allowed["training"]["shortest_bucket"] = 64  # the default of a field that the checkpoint does not have yet
     assert checkpoint.load(store, folder, model, optimiser, allowed, ALONE).step == 5
+    allowed["training"]["shortest_bucket"] = 32
+    with pytest.raises(CheckpointError, match=r"training\.shortest_bucket = 64, the job says 32"):
+        checkpoint.load(store, folder, model, optimiser, allowed, ALONE)

@@ -40,7 +40,7 @@ from model.finetune_config import FinetuneConfig
 from model.metrics import read_metrics
 from model.train import TrainingDiverged
 from tests.conftest import REPOSITORY
-from tests.model.tiny import CAUSAL, tiny_model, tiny_tokenizer, write_checkpoint
+from tests.model.tiny import CAUSAL, END, tiny_model, tiny_tokenizer, write_checkpoint
 
 torch.set_num_threads(1)
 
@@ -164,6 +164,12 @@ def labelled_file(path: Path, count: int, offset: int = 0) -> str:
     return str(path)
 
 
+AUGMENT = {
+    "token_noise": 0.05, "token_dropout": 0.05, "span_masking": 0.1, "mask_token": END, "sentence_shuffle": 0.5,
+    "synonym_rate": 0.5, "seed": 2,
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A job without output and attempt: a pretrained checkpoint and labelled documents."""
@@ -210,10 +216,14 @@ def test_fine_tuning_learns_and_stands_beside_its_baselines(inputs: dict[str, An
     assert done_again == result
 
 
+@pytest.mark.parametrize("augmented", [False, True])
 def test_a_stopped_and_killed_fine_tuning_resumes_to_the_same_bits(
-    inputs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, augmented: bool
 ) -> None:
     inputs = {**inputs, "finetune": {**inputs["finetune"], "epochs": 3}}
+    if augmented:
+        (tmp_path / "synonyms.tsv").write_text("softly\tquietly\tgently\nloudly\tnoisily\n")
+        inputs["finetune"]["augment"] = {**AUGMENT, "synonyms": str(tmp_path / "synonyms.tsv")}
     whole = finetune(parse_job({**inputs, "output": str(tmp_path / "whole"), "attempt": "undisturbed"}))
     broken = tmp_path / "broken"
 
@@ -254,6 +264,38 @@ def test_an_output_of_other_settings_is_not_gone_on_with(inputs: dict[str, Any],
     other = {**inputs, "finetune": {**settings_of, "learning_rate": 1.0}, "output": str(tmp_path), "attempt": "two"}
     with pytest.raises(CheckpointError, match="another training"):
         finetune(parse_job(other))
+
+
+def test_documents_are_shown_otherwise_in_every_epoch_and_scored_as_they_are(
+    inputs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: dict[bool, list[tuple[tuple[int, ...], ...]]] = {False: [], True: []}
+    scored: dict[bool, list[list[list[int]]]] = {False: [], True: []}
+    step, score = model.finetune._step, model.finetune.predict
+    for augmented in (False, True):
+
+        def watched(classifier: Any, optimiser: Any, documents: Any, *rest: Any, on: bool = augmented) -> Any:
+            shown[on].append(tuple(tuple(document) for document in documents))
+            return step(classifier, optimiser, documents, *rest)
+
+        def counted(classifier: Any, examples: Any, on: bool = augmented, **settings: Any) -> Any:
+            scored[on].append(examples.tokens)
+            return score(classifier, examples, **settings)
+
+        monkeypatch.setattr("model.finetune._step", watched)
+        monkeypatch.setattr("model.finetune.predict", counted)
+        settings_of = {**inputs["finetune"], "epochs": 2, "augment": {"token_noise": 0.2} if augmented else {}}
+        output = {"output": str(tmp_path / str(augmented)), "attempt": "one"}
+        finetune(parse_job({**inputs, "finetune": settings_of, **output}))
+    assert scored[True] == scored[False]
+    plain, changed = ([document for batch in shown[on] for document in batch] for on in (False, True))
+    assert len(plain) == len(changed) == 2 * 108
+    assert sorted(plain[:108]) == sorted(plain[108:])
+    assert not set(changed[:108]) & set(changed[108:])
+    for before, after in zip(plain, changed, strict=True):
+        assert len(before) == len(after)
+        assert before[0] == after[0]
+        assert before != after
 
 
 def test_a_run_that_diverges_stops_and_says_so(inputs: dict[str, Any], tmp_path: Path) -> None:

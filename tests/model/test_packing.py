@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.data import IGNORED, Loader, TokenStream
-from model.packing import PackedSequences, Packing, best_fit
+from model.order import Segment
+from model.packing import CutSequences, PackedSequences, Packing, best_fit, packing_report
+from model.parallel import Ranks
 from tests.model.token_files import END, VOCABULARY, documents, write_shard
 
 TIME = 16
@@ -107,8 +109,13 @@ def test_documents_that_fit_are_whole_and_every_token_is_a_target_once(
     assert contexts == ({0, overlap} if overlap else {0})
     used = int((batch.targets != IGNORED).sum())
     counted = sum(len(tokens) + context for tokens, context, _ in pieces)
-    assert loader.padding_share == pytest.approx(1 - counted / batch.targets.numel())
+    report = packing_report(loader.layouts)
+    assert report["padding"] == batch.targets.numel() - counted
+    assert report["padding_share"] == pytest.approx(1 - counted / batch.targets.numel())
     assert used == sum(map(len, expected))
+    assert report["lost"] == (
+        0 if end_id is not None else sum(len(tokens) == 1 for _, tokens in whole_documents(stream))
+    )
 
 
 def test_one_document_a_row(stream: TokenStream) -> None:
@@ -125,9 +132,73 @@ def test_packing_wastes_less_than_a_row_a_document(stream: TokenStream) -> None:
     assert packed.count < single.count
 
 
-@pytest.mark.parametrize("packing", ["cut", "pack", "single"])
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(0, 70), min_size=1, max_size=40),
+    st.sampled_from([2, 4, 8, 16]),
+    st.booleans(),
+)
+def test_buckets_show_every_token_once_in_rows_of_pieces_of_one_length(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], shortest: int, with_end: bool
+) -> None:
+    made = [
+        [1 + (7 * row + i) % (VOCABULARY - 1) for i in range(size)] + [END] * with_end for row, size in enumerate(sizes)
+    ]
+    file = write_shard(tmp_path_factory.mktemp("buckets") / "s.arrow", made)
+    stream = TokenStream([file], VOCABULARY, END if with_end else None)
+    layout = PackedSequences(stream, TIME, shortest=shortest)
+    skip = 0 if with_end else 1
+    expected = sorted(token for document in made for token in document[skip:])
+    if not layout.count:
+        assert not expected
+        return
+    rows = layout.read(np.arange(layout.count))
+    assert sorted(rows.targets[rows.targets != IGNORED].tolist()) == expected
+    assert layout.padding == rows.targets.size - len(expected)
+    assert layout.lost == (0 if with_end else sum(len(document) == 1 for document in made))
+    assert rows.boundaries is not None
+    allowed = {TIME // 2**k for k in range(9) if TIME // 2**k >= shortest}
+    short_rows = 0
+    for row in range(layout.count):
+        inside = rows.boundaries[(rows.boundaries >= row * TIME) & (rows.boundaries <= (row + 1) * TIME)]
+        lengths = np.diff(inside).tolist()
+        if len(set(lengths)) == 1 and lengths[0] in allowed and (rows.targets[row] != IGNORED).all():
+            assert not short_rows  # what is shorter comes last
+            continue
+        short_rows += 1
+        assert all(length <= shortest for length in lengths[:-1])
+    # What is left for best fit: ends of documents, and at most a row of the shortest pieces.
+    left = sum((len(document) - skip) % shortest for document in made if len(document) > skip)
+    assert short_rows <= 2 + 2 * left // TIME
+
+
+def test_a_row_has_one_bucket_and_large_pieces_come_first(tmp_path: Path) -> None:
+    made = [[token] * (size - 1) + [END] for token, size in enumerate([16, 8, 8, 24, 4, 4, 4, 4, 3], 1)]
+    stream = TokenStream([write_shard(tmp_path / "s.arrow", made)], VOCABULARY, END)
+    layout = PackedSequences(stream, 16, shortest=4)
+    rows = layout.read(np.arange(layout.count))
+    assert rows.boundaries is not None
+    assert np.diff(rows.boundaries).tolist() == [16, 16, 8, 8, 4, 4, 4, 4, 4, 4, 3, 5]
+    assert rows.targets[:, 0].tolist() == [1, 4, 2, 4, 7]  # the half of 24 that found no partner became quarters
+    assert packing_report({"": layout}) == {
+        "sequences": 5, "tokens": 80, "padding": 5, "padding_share": 5 / 80, "lost": 0,
+    }  # fmt: skip
+
+
+def test_what_cutting_leaves_out_is_counted_by_source(stream: TokenStream, tmp_path: Path) -> None:
+    other = TokenStream([write_shard(tmp_path / "o.arrow", documents(9, 5, 40))], VOCABULARY, END)
+    layouts = {name: CutSequences(each, TIME, tell_documents=True) for name, each in (("a", stream), ("b", other))}
+    report = packing_report(layouts)
+    for name, each in (("a", stream), ("b", other)):
+        shown = {token for sequence in range(layouts[name].count) for token in range(*layouts[name].span(sequence)[0])}
+        assert report["sources"][name]["lost"] == len(each) - len(shown)
+    assert report["lost"] == sum(part["lost"] for part in report["sources"].values())
+    assert report["padding"] == 0
+
+
+@pytest.mark.parametrize("packing", ["cut", "pack", "single", "buckets"])
 def test_documents_and_positions_lead_to_each_other(stream: TokenStream, packing: Packing) -> None:
-    loader = Loader(stream, TIME, shuffle_seed=3, document_mask=True, packing=packing)
+    loader = Loader(stream, TIME, shuffle_seed=3, document_mask=True, packing=packing, shortest=4)
     before = loader.sequences + 11
     shown: dict[str, list[int]] = {}
     for position in range(before):
@@ -142,11 +213,28 @@ def test_documents_and_positions_lead_to_each_other(stream: TokenStream, packing
         ]
 
 
-def test_the_global_batch_is_the_same_however_it_is_divided(stream: TokenStream) -> None:
-    loader = Loader(stream, TIME, shuffle_seed=3, document_mask=True, packing="pack")
-    whole = loader.batch(range(12))
-    halves = [loader.batch(range(6)), loader.batch(range(6, 12))]
-    assert torch.equal(torch.cat([half.tokens for half in halves]), whole.tokens)
-    assert torch.equal(torch.cat([half.targets for half in halves]), whole.targets)
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("packing", ["cut", "pack", "single", "buckets"])
+def test_the_global_batch_is_the_same_for_any_number_of_ranks_and_micro_batches(
+    stream: TokenStream, tmp_path: Path, packing: Packing, mixed: bool
+) -> None:
+    other = TokenStream([write_shard(tmp_path / "o.arrow", documents(50, 5, 40))], VOCABULARY, END)
+    plan = (Segment(0, {"a": 2, "b": 1}, 1), Segment(17, {"b": 3, "a": 1}, 2)) if mixed else ()
+
+    def fresh() -> Loader:
+        streams = {"a": stream, "b": other} if mixed else stream
+        return Loader(streams, TIME, shuffle_seed=3, document_mask=True, plan=plan, packing=packing, shortest=4)
+
+    positions = range(12, 24)
+    whole = fresh().batch(positions)
     assert whole.positions is not None
-    assert torch.equal(torch.cat([half.positions for half in halves if half.positions is not None]), whole.positions)
+    for ranks in (1, 2, 3, 4):
+        for size in (1, 2, 3, 4):
+            parts = []
+            for rank in range(ranks):
+                loader, mine = fresh(), Ranks(rank, ranks, torch.device("cpu"), None).share(positions)
+                parts += [loader.batch(mine[first : first + size]) for first in range(0, len(mine), size)]
+            assert torch.equal(torch.cat([part.tokens for part in parts]), whole.tokens)
+            assert torch.equal(torch.cat([part.targets for part in parts]), whole.targets)
+            inside = [part.positions for part in parts if part.positions is not None]
+            assert torch.equal(torch.cat(inside), whole.positions)

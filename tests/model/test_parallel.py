@@ -15,6 +15,7 @@ from model.config import TrainingResources
 from model.metrics import read_metrics
 from model.parallel import Ranks, start_ranks
 from storage.filesystem import Store
+from tests.model.test_resume import STEPS, prepared
 from tests.model.token_files import command, environment, job_values, write_job
 
 
@@ -77,6 +78,19 @@ def test_two_ranks_that_resume_end_with_the_same_tensors(folder: Path) -> None:
     digests = [Store(folder / name).read_json("final.json")["tensor_digest"] for name in ("ranks-2", "resumed")]
     assert digests[0] == digests[1]
     assert curves(values["output"]) == curves(str(folder / "ranks-2"))
+
+
+def test_buckets_curriculum_and_augmentation_are_the_same_on_one_and_two_ranks(tmp_path: Path) -> None:
+    found = []
+    for processes in (1, 2):
+        values = {**prepared(tmp_path, "everything", mixed=True), "attempt": f"ranks-{processes}"}
+        output = str(tmp_path / values["attempt"])
+        launch({**values, "output": output}, tmp_path, processes)
+        found.append(curves(output))
+    assert len(found[0]) == STEPS
+    for (step, expected), (other, got) in zip(*found, strict=True):
+        assert other == step
+        assert got == pytest.approx(expected, rel=1e-4)
 
 
 def test_shares_of_a_batch_are_disjoint_and_complete() -> None:

@@ -23,7 +23,7 @@ from model.metrics import MetricsFile, read_metrics
 from model.optimisers import adamw, clip_gradients, gradient_norm, learning_rate
 from model.transformer import Transformer
 from storage.filesystem import Store
-from tests.model.token_files import REPOSITORY, command, environment, job_values, write_job
+from tests.model.token_files import REPOSITORY, command, environment, job_values, write_job, write_shard
 
 torch.set_num_threads(1)
 
@@ -210,10 +210,16 @@ def test_metrics_of_attempts_merge_to_what_one_run_would_have_written(tmp_path: 
 @pytest.mark.parametrize(
     ("part", "key", "value", "message"),
     [
-        ("training", "stepps", 3, "training: unknown field stepps; allowed are batch_sequences, "),
+        ("training", "stepps", 3, "training: unknown field stepps; allowed are augment, batch_sequences, "),
         ("training", "steps", "many", "training.steps = 'many' must be of type int"),
         ("model", "heads", 5, "model.width = 32 must be a multiple of model.heads = 5"),
         ("model", "max_positions", 16, "sequence_length = 32 is more than model.max_positions = 16"),
+        ("training", "augment", 3, "training.augment = 3 must be an object"),
+        ("training", "augment", {"noise": 0.1}, "training.augment: unknown field noise; allowed are longest_span, "),
+        ("training", "augment", {"token_noise": "x"}, "training.augment.token_noise = 'x' must be of type float"),
+        ("training", "augment", {"token_noise": 0.1}, "the field 'tokenizer' is missing"),
+        ("training", "lengths", 8, "training.lengths = 8 must be a list of objects"),
+        ("training", "lengths", [{"start": "a"}], "training.lengths[0].start = 'a' must be of type int"),
     ],
 )
 def test_a_wrong_job_ends_with_exit_code_2_and_names_the_field(
@@ -227,6 +233,51 @@ def test_a_wrong_job_ends_with_exit_code_2_and_names_the_field(
     del values["tokens"]
     assert train.main([str(write_job(values, tmp_path / "job.json"))]) == 2
     assert "the field 'tokens' is missing" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("augment", "message"),
+    [
+        ({"token_noise": 0.1}, "training.augment: there is no tokeniser at"),
+        ({"synonym_rate": 0.1, "synonyms": "gone.tsv"}, "training.augment: gone.tsv cannot be read"),
+    ],
+)
+def test_augmentation_without_what_it_reads_ends_with_exit_code_2(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, augment: dict[str, Any], message: str
+) -> None:
+    values = {**job_values(tmp_path, augment=augment), "tokenizer": str(tmp_path / "gone.json")}
+    assert train.main([str(write_job(values, tmp_path / "job.json"))]) == 2
+    assert message in caplog.text
+
+
+def test_validation_is_told_by_source_and_a_source_alone_is_what_it_was(tmp_path: Path) -> None:
+    values = job_values(tmp_path, steps=6, validate_every=3, validation_sequences=8)
+    write_shard(tmp_path / "w.arrow", [[(5 * i) % 63 + 1 for i in range(90)] + [0]] * 9)
+    shards = [{"path": str(tmp_path / f"{name}.arrow"), "source": source} for name, source in (("v", "x"), ("w", "y"))]
+    losses = {}
+    for name, chosen, sequences in (("both", shards, 8), ("x", shards[:1], 4), ("y", shards[1:], 4)):
+        values["tokens"]["validation"] = chosen
+        values["training"]["validation_sequences"] = sequences
+        losses[name] = run({**values, "output": str(tmp_path / name)})
+    told = losses["both"]["validation_sources"]
+    assert told["x"] == pytest.approx(losses["x"]["losses"]["validation"], rel=1e-12)
+    assert told["y"] == pytest.approx(losses["y"]["losses"]["validation"], rel=1e-12)
+    assert told["x"] != pytest.approx(told["y"], rel=0.01)
+    assert losses["both"]["losses"]["validation"] == pytest.approx(
+        (told["x"] + told["y"]) / 2
+    )  # as many tokens of each
+    assert "validation_sources" not in losses["x"]
+    lines = [line for line in read_metrics(str(tmp_path / "both")) if "validation_loss" in line]
+    assert [sorted(line["validation_sources"]) for line in lines] == [["x", "y"]] * 2
+
+
+def test_what_packing_does_is_told(tmp_path: Path) -> None:
+    final = run(job_values(tmp_path, steps=2, warmup_steps=0, packing="pack", validation_sequences=0))
+    report = final["packing"]
+    assert report["tokens"] == 32 * report["sequences"]
+    assert report["padding"] == round(report["padding_share"] * report["tokens"]) > 0
+    assert report["lost"] == 0
+    assert final["tokens_read"] == 2 * 8 * 32 >= final["tokens"]
 
 
 def test_a_missing_shard_ends_with_exit_code_1_and_its_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -224,12 +224,15 @@ class Run:
         def pretrain(writer: PartWriter) -> None:
             writer.bytes("about/metrics", metrics, ".jsonl")
             losses = {"first": 6.9, "last": 6.0, "validation": 6.25}
-            writer.json(
-                "result/training", {"losses": losses, "step": 10, "tokens": 1000, "tensor_digest": "blake2b:ab"}
-            )
+            part = {"sequences": 5, "tokens": 640, "padding": 16, "padding_share": 0.025, "lost": 7}
+            packing = {**part, "sources": {"web": part, EVIL: {**part, "lost": 3}}}
+            writer.json("result/training", {
+                "losses": losses, "step": 10, "tokens": 1000, "tensor_digest": "blake2b:ab", "packing": packing,
+                "validation_sources": {"web": 6.125, EVIL: 6.375},
+            })  # fmt: skip
 
         shape = {"layers": 2, "width": 64, "heads": 2, "max_positions": 128}
-        recipe = {"batch_sequences": 8, "sequence_length": 128, "precision": "fp32"}
+        recipe = {"batch_sequences": 8, "sequence_length": 128, "precision": "fp32", "packing": "pack"}
         parameters = {"model": shape, "training": recipe}
         self.write("pretrain", pretrain, Counts(2, 2), parameters, ("tokenize",))
         score = {"documents": 1, "tokens": 9, "bytes": 30, "loss": 2.0, "perplexity": 7.389, "bits_per_byte": 0.8656}
@@ -417,6 +420,16 @@ def test_the_funnel_adds_up_before_the_readers_eyes(run: Run) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ what is gathered
+
+
+def test_what_packing_costs_and_losses_by_source_are_told(run: Run) -> None:
+    run.models()
+    text = "".join(read(render(run)).text)
+    assert "pack: 5 sequences a pass" in text
+    assert text.count("16 of 640 tokens (2.50%)") == 3  # in all, and of both sources
+    assert "tokens in no sequence, source web" in text
+    assert "6.1250" in text
+    assert "6.3750" in text
 
 
 def test_rules_tell_first_reasons_from_all_hits(run: Run) -> None:
