@@ -31,6 +31,9 @@ SMALL = 1 << 16
 
 ROUNDS = 8
 
+TABLE_BITS = 13
+"""Up to this size of a half, 2^26 sequences, the rounds of a network are tables (64 KiB each) and not computed."""
+
 SMALLEST_BLOCK = 256
 """Positions in a block at least: weights are multiplied until they add up to this."""
 
@@ -56,34 +59,49 @@ class Permutation:
         if size < SMALL:
             self.table = _shuffled(size, self.keys[0])
             self.inverse_table = np.argsort(self.table, kind="stable")
-        self.half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-        self.low = np.uint64((1 << int(self.half)) - 1)
+        else:
+            half = ((size - 1).bit_length() + 1) // 2
+            self.half, self.low = np.uint64(half), np.uint64((1 << half) - 1)
+            # What a round does to each half, where it is cheaper to look up than to compute.
+            halves = np.arange(1 << half, dtype=np.uint64) if half <= TABLE_BITS else None
+            self.rounds = None if halves is None else [_mix(halves, key) & self.low for key in self.keys]
 
     def forward(self, indices: npt.ArrayLike) -> Integers:
         """Where the shuffle sends each index: int64 of the same shape."""
         if self.size < SMALL:
             return self.table[np.asarray(indices, np.int64)]
-        return self._walk(np.asarray(indices, np.uint64), self.keys, backwards=False)
+        return self._walk(indices, backwards=False)
 
     def inverse(self, indices: npt.ArrayLike) -> Integers:
         """The indices that the shuffle sends there: `inverse(forward(i)) == i`."""
         if self.size < SMALL:
             return self.inverse_table[np.asarray(indices, np.int64)]
-        return self._walk(np.asarray(indices, np.uint64), self.keys[::-1], backwards=True)
+        return self._walk(indices, backwards=True)
 
-    def _walk(self, indices: Words, keys: Words, *, backwards: bool) -> Integers:
-        values = self._feistel(indices, keys, backwards)
-        while (outside := values >= self.size).any():
-            values = np.where(outside, self._feistel(values, keys, backwards), values)
-        return values.astype(np.int64)
+    def _walk(self, indices: npt.ArrayLike, *, backwards: bool) -> Integers:
+        given = np.asarray(indices, np.uint64)
+        values = self._feistel(given.ravel(), backwards)
+        outside = np.flatnonzero(values >= self.size)
+        while len(outside):
+            again = self._feistel(values[outside], backwards)
+            values[outside] = again
+            outside = outside[again >= self.size]
+        return values.astype(np.int64).reshape(given.shape)
 
-    def _feistel(self, values: Words, keys: Words, backwards: bool) -> Words:
+    def _feistel(self, values: Words, backwards: bool) -> Words:
         left, right = values >> self.half, values & self.low
-        for key in keys:
-            if backwards:
-                left, right = right ^ (_mix(left, key) & self.low), left
+        if backwards:
+            left, right = right, left
+        for number in range(ROUNDS)[:: -1 if backwards else 1]:
+            if self.rounds is not None:
+                mixed = self.rounds[number].take(right.view(np.int64))
             else:
-                left, right = right, left ^ (_mix(right, key) & self.low)
+                mixed = _mix(right, self.keys[number])
+                mixed &= self.low
+            mixed ^= left
+            left, right = right, mixed
+        if backwards:
+            left, right = right, left
         return left << self.half | right
 
 
@@ -98,9 +116,13 @@ def _shuffled(size: int, key: np.uint64) -> Integers:
 def _mix(values: Words, key: np.uint64) -> Words:
     """The finaliser of splitmix64 (Steele, Lea and Flood 2014) over `values + key`."""
     mixed = values + key
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    shifted = mixed >> np.uint64(30)
+    for factor, shift in ((0xBF58476D1CE4E5B9, 27), (0x94D049BB133111EB, 31)):
+        mixed ^= shifted
+        mixed *= np.uint64(factor)
+        np.right_shift(mixed, np.uint64(shift), out=shifted)
+    mixed ^= shifted
+    return mixed
 
 
 @dataclass(frozen=True)

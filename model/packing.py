@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from model.shards import Integers, TokenShardError, TokenStream
+from model.shards import Integers, Tokens, TokenShardError, TokenStream
 
 IGNORED = -100
 """The target that `torch.nn.functional.cross_entropy` leaves out."""
@@ -65,21 +65,23 @@ class CutSequences:
         tokens, targets = wide[:, :-1], wide[:, 1:]
         if not self.tell_documents:
             return Rows(tokens, targets, None)
+        starts = np.zeros(tokens.size + 1, bool)
+        inside = starts[:-1].reshape(tokens.shape)
         if self.end_once:
-            starts = rows[:, :-1] == self.stream.end_id
+            np.equal(rows[:, :-1], self.stream.end_id, out=inside)
         else:
-            first = np.zeros((len(rows), self.length), bool)  # where the target is the first token of a document
-            for row, begin in enumerate(begins.tolist()):
-                first[row, self.stream.document_starts(begin, begin + self.length + 1) - begin - 1] = True
+            documents, places = self.stream.starts_in_rows(begins, self.length + 1)
+            before = documents, places - 1  # the target there is the first token of a document
             if self.stream.end_id is not None:
-                self._check_ends(tokens[first], begins)
-                starts = first
+                self._check_ends(rows[before], begins)
+                inside[before] = True
             else:
-                targets = np.where(first, IGNORED, targets)
-                starts = np.zeros_like(first)
-                starts[:, 1:] = first[:, :-1]
-        starts[:, 0] = True
-        return Rows(tokens, targets, _boundaries(starts))
+                targets = targets.copy()
+                targets[before] = IGNORED
+                own = places < self.length
+                inside[documents[own], places[own]] = True
+        starts[:: self.length] = True  # the beginnings of rows, and the end
+        return Rows(tokens, targets, np.flatnonzero(starts).astype(np.int32))
 
     def span(self, sequence: int) -> list[tuple[int, int]]:
         """The tokens of the stream that a sequence shows, as [start, stop) ranges."""
@@ -90,7 +92,7 @@ class CutSequences:
         first, last = max(0, -(-start // self.length) - 1), min((stop - 1) // self.length, self.count - 1)
         return range(first, last + 1)
 
-    def _check_ends(self, ends: Integers, begins: Integers) -> None:
+    def _check_ends(self, ends: Tokens, begins: Integers) -> None:
         if (ends == self.stream.end_id).all():
             return
         for begin in begins.tolist():
@@ -187,11 +189,6 @@ def sequences_of(
             f"for one sequence of training.sequence_length + 1 = {length + 1}"
         )
     return found
-
-
-def _boundaries(starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    found = np.flatnonzero(starts)
-    return np.append(found, starts.size).astype(np.int32)
 
 
 def _pieces_of(

@@ -90,12 +90,13 @@ class Schedule:
 
     def locate(self, positions: Sequence[int]) -> Located:
         """Source, epoch and sequence of positions, each int64 of their number."""
-        wanted = np.asarray(positions, np.int64)
-        window = int(wanted[0]) // _WINDOW if len(wanted) else 0
-        inside = wanted - window * _WINDOW
-        if len(wanted) and inside.min() >= 0 and inside.max() < _WINDOW:
-            return Located(*(part[inside] for part in self._window(window)))
-        return self.order.locate(wanted)
+        if isinstance(positions, range) and positions.step == 1:
+            window, first = divmod(positions.start, _WINDOW)
+            if first + len(positions) <= _WINDOW:
+                sources, epochs, sequences = self._window(window)
+                inside = slice(first, first + len(positions))
+                return Located(sources[inside], epochs[inside], sequences[inside])
+        return self.order.locate(np.asarray(positions, np.int64))
 
     def _window(self, number: int) -> Located:
         if (found := self._windows.get(number)) is None:
@@ -105,11 +106,11 @@ class Schedule:
 
     def sequence_at(self, position: int) -> int:
         """The sequence, of its source, that a position takes."""
-        return int(self.locate([position]).sequences[0])
+        return int(self.locate(range(position, position + 1)).sequences[0])
 
     def documents_at(self, position: int) -> list[str]:
         """Ids of the documents that the sequence at `position` shows, in order."""
-        [number], _, [sequence] = self.locate([position])
+        [number], _, [sequence] = self.locate(range(position, position + 1))
         name = self.order.names[number]
         spans = self.layouts[name].span(int(sequence))
         found = [document for span in spans for document in self.streams[name].documents_in(*span)]

@@ -82,6 +82,11 @@ class TokenShard:
         return found
 
     @cached_property
+    def view(self) -> memoryview:
+        """`tokens` as a memory view, which is sliced faster."""
+        return memoryview(self.tokens)  # type: ignore[arg-type]
+
+    @cached_property
     def offsets(self) -> Integers:
         column = self._columns[1]
         found: Integers = column.offsets.to_numpy(zero_copy_only=True) - column.offsets[0].as_py()
@@ -162,21 +167,51 @@ class TokenStream:
             If a token is not of the vocabulary.
         """
         begins = np.asarray(begins, np.int64)
-        rows = np.empty((len(begins), length), self.dtype)
+        numbers, inside, crossing = self._places(begins, length)
+        shards = self.shards
+        places = zip(numbers.tolist(), inside.tolist(), strict=True)
+        # Joining memory views costs half of what numpy asks for slices of so few bytes.
+        pieces = [shards[number].view[low : low + length] for number, low in places]
+        for row in crossing[::-1]:
+            begin = int(begins[row])
+            pieces[row : row + 1] = [
+                shards[number].view[low:high] for number, low, high in self._pieces(begin, begin + length)
+            ]
+        data = b"".join(pieces)
+        size = len(begins) * length
+        if len(data) == size * self.dtype.itemsize:
+            found: Tokens = np.frombuffer(data, self.dtype)
+            if not size or found.max() < self.vocabulary_size:
+                return found.reshape(len(begins), length)
+        # A shard of another type than the vocabulary needs, or a token too large, which is an error.
+        return np.array([self.read(begin, begin + length) for begin in begins.tolist()], self.dtype)
+
+    def starts_in_rows(self, begins: npt.ArrayLike, length: int) -> tuple[Integers, Integers]:
+        """Where documents begin inside (b, b + length) for every b of `begins`: number of the row, tokens after b.
+
+        In order; a place comes more than once where empty documents begin before another.
+        """
+        begins = np.asarray(begins, np.int64)
+        numbers, inside, crossing = self._places(begins, length)
+        bounds = np.add.outer(inside, (1, length))
+        found: list[Integers] = []
+        for number, bound in zip(numbers.tolist(), bounds, strict=True):
+            offsets = self.shards[number].offsets
+            first, last = offsets.searchsorted(bound)
+            found.append(offsets[first:last])
+        for row in crossing:
+            begin = int(begins[row])
+            found[row] = self.document_starts(begin, begin + length) - self.starts[numbers[row]]
+        counts = [len(offsets) for offsets in found]
+        places = np.concatenate([np.empty(0, np.int64), *found]) - np.repeat(inside, counts)
+        return np.repeat(np.arange(len(begins)), counts), places
+
+    def _places(self, begins: Integers, length: int) -> tuple[Integers, Integers, list[int]]:
+        """The shard in which each row of `length` tokens begins, the token there, and the rows that go on behind it."""
         numbers = self.starts.searchsorted(begins, side="right") - 1
         inside = begins - self.starts[numbers]
-        whole = inside + length <= self.sizes[numbers]
-        shards, dtype = self.shards, self.dtype
-        places = zip(numbers.tolist(), inside.tolist(), whole.tolist(), strict=True)
-        for row, (number, low, is_whole) in enumerate(places):
-            if is_whole and (tokens := shards[number].tokens).dtype == dtype:
-                rows[row] = tokens[low : low + length]
-            else:
-                rows[row] = self.read(int(begins[row]), int(begins[row]) + length)
-        if self.vocabulary_size < 1 << (8 * dtype.itemsize) and rows.max(initial=0) >= self.vocabulary_size:
-            for begin in begins.tolist():
-                self.read(begin, begin + length)
-        return rows
+        crossing = begins + length > self.starts[numbers + 1]
+        return numbers, inside, np.flatnonzero(crossing).tolist() if crossing.any() else []
 
     def read(self, start: int, stop: int) -> Integers:
         """The tokens [start, stop) as int64.
