@@ -124,6 +124,19 @@ class TrainingResources:
     micro_batch_sequences: int = setting("Sequences a rank computes at once; 0 = its whole share.", 0, ge=0)
     compile: bool = setting("torch.compile every block (worth it on GPUs, rarely on CPUs).", False)
     deterministic: bool = setting("Prefer deterministic kernels; on GPUs it costs some speed.", True)
+    cache_folder: str = setting(
+        "Token shards of a remote workspace: the folder of their copies on this machine's disk, shared by its ranks "
+        "and kept for the next training; empty: one of yours where temporary files lie.",
+        "",
+    )
+    cache_megabytes: int = setting(
+        "Token shards of a remote workspace: how large their copies may be together; the least recently used go first.",
+        50_000,
+        ge=1,
+    )
+    fetch_ahead_steps: int = setting(
+        "Token shards of a remote workspace: steps before a shard is needed that its download begins.", 32, ge=0
+    )
 
 
 def from_mapping(config_type: type[Config], values: Mapping[str, Any], where: str) -> Config:

@@ -54,7 +54,7 @@ class CutSequences:
 
     def __init__(self, stream: TokenStream, length: int, *, tell_documents: bool, end_once: bool = False) -> None:
         self.stream, self.length = stream, length
-        self.tell_documents, self.end_once = tell_documents, end_once and stream.end_id is not None
+        self.tell_documents, self.end_once = tell_documents, end_once
         self.count = max(0, len(stream) - 1) // length
 
     def read(self, sequences: Integers) -> Rows:
@@ -67,12 +67,13 @@ class CutSequences:
             return Rows(tokens, targets, None)
         starts = np.zeros(tokens.size + 1, bool)
         inside = starts[:-1].reshape(tokens.shape)
-        if self.end_once:
-            np.equal(rows[:, :-1], self.stream.end_id, out=inside)
+        end_id = self.stream.end_id
+        if self.end_once and end_id is not None:
+            np.equal(rows[:, :-1], end_id, out=inside)
         else:
             documents, places = self.stream.starts_in_rows(begins, self.length + 1)
             before = documents, places - 1  # the target there is the first token of a document
-            if self.stream.end_id is not None:
+            if end_id is not None:
                 self._check_ends(rows[before], begins)
                 inside[before] = True
             else:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+import contextlib
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from model.shard_cache import ShardCache
+from storage.cache import CacheError, RemoteFile
 
 Integers = npt.NDArray[np.int64]
 Tokens = npt.NDArray[np.unsignedinteger]
@@ -36,6 +40,8 @@ class TokenShard:
     ----------
     length
         Tokens it should hold, where that is known: the file is then opened when it is first read, and checked.
+    remote, cache
+        The file, if it lies in a remote store (`path` is then its URL), and what keeps copies of such files.
 
     Raises
     ------
@@ -44,21 +50,40 @@ class TokenShard:
         without `length`, else when it is opened.
     """
 
-    def __init__(self, path: str | Path, length: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        length: int | None = None,
+        remote: RemoteFile | None = None,
+        cache: ShardCache | None = None,
+    ) -> None:
         self.path = str(path)
+        self.remote, self.cache = remote, cache
         self.length = len(self.tokens) if length is None else length
+
+    @contextlib.contextmanager
+    def _file(self) -> Iterator[str]:
+        if self.remote is None or self.cache is None:
+            yield self.path
+            return
+        with self.cache.opening(self, self.remote) as copy:
+            yield str(copy)
 
     @cached_property
     def _columns(self) -> tuple[pa.Array, pa.Array]:
         try:
-            with pa.memory_map(self.path) as source, pa.ipc.open_file(source) as reader:
+            with self._file() as file, pa.memory_map(file) as source, pa.ipc.open_file(source) as reader:
                 if reader.num_record_batches != 1:
                     raise self.error(f"holds {reader.num_record_batches} record batches instead of one")
                 batch = reader.get_batch(0)
         except FileNotFoundError:
             raise self.error("does not exist; run the tokenize stage again") from None
-        except (pa.ArrowInvalid, OSError) as reason:
+        except CacheError as reason:
+            raise self.error(str(reason)) from reason
+        except pa.ArrowInvalid as reason:
             raise self.error(f"is damaged ({reason}); remove it and run the tokenize stage again") from reason
+        except OSError as reason:
+            raise self.error(f"cannot be read ({reason})") from reason
         for name, what, fits in (
             ("id", "16 bytes", lambda kind: kind == pa.binary(16)),
             ("tokens", "large_list of uint16 or uint32", _is_token_list),
@@ -100,9 +125,20 @@ class TokenShard:
         raw = np.frombuffer(column.buffers()[1] or b"", np.uint8)[column.offset * 16 :][: len(column) * 16]
         return raw.reshape(len(column), 16)
 
-    def check(self) -> None:
-        """Open the file and check what can be checked without reading its tokens; raises `TokenShardError`."""
-        _ = self.tokens
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is mapped."""
+        return "_columns" in self.__dict__
+
+    def close(self) -> None:
+        """Let go of the file, once nobody holds a view of it; reading again opens it again."""
+        for name in ("_columns", "tokens", "view", "offsets", "ids"):
+            self.__dict__.pop(name, None)
+
+    def announce(self) -> None:
+        """Have a copy of a remote file fetched, for it will be read soon."""
+        if self.remote is not None and self.cache is not None and not self.is_open:
+            self.cache.announce(self.remote)
 
     def error(self, message: str) -> TokenShardError:
         """An error that names this shard."""
@@ -118,34 +154,30 @@ class TokenStream:
 
     Parameters
     ----------
-    paths
-        The shards, in the order of the manifest.
+    shards
+        The shards, or their paths, in the order of the manifest. One whose length is known is not opened before it is
+        read.
     vocabulary_size
         Tokens at or above it are an error that names the shard, raised when they are read.
     end_id
         The token every document ends with; None if none was written.
-    lengths
-        Tokens of every shard, where they are known: no shard is then opened before it is read.
     """
 
     def __init__(
         self,
-        paths: Sequence[str | Path],
+        shards: Sequence[str | Path | TokenShard],
         vocabulary_size: int,
         end_id: int | None = None,
-        lengths: Sequence[int | None] | None = None,
     ) -> None:
-        if not paths:
+        if not shards:
             raise TokenShardError("no token shards were given; run the tokenize stage first")
         if end_id is not None and not 0 <= end_id < vocabulary_size:
             raise ValueError(f"tokens.end_id = {end_id} is not below the vocabulary size {vocabulary_size}")
-        if lengths is not None and len(lengths) != len(paths):
-            raise ValueError(f"{len(lengths)} lengths were given for {len(paths)} token shards")
         self.vocabulary_size = vocabulary_size
         self.end_id = end_id
         self.dtype = np.dtype(np.uint16 if vocabulary_size <= 1 << 16 else np.uint32)
-        known = lengths if lengths is not None else [None] * len(paths)
-        self.shards = [TokenShard(path, length) for path, length in zip(paths, known, strict=True)]
+        self.shards = [shard if isinstance(shard, TokenShard) else TokenShard(shard) for shard in shards]
+        self.cache = next((shard.cache for shard in self.shards if shard.cache is not None), None)
         self.sizes: Integers = np.array([shard.length for shard in self.shards], np.int64)
         self.starts: Integers = np.concatenate(([0], np.cumsum(self.sizes)))
 
@@ -172,6 +204,8 @@ class TokenStream:
         places = zip(numbers.tolist(), inside.tolist(), strict=True)
         # Joining memory views costs half of what numpy asks for slices of so few bytes.
         pieces = [shards[number].view[low : low + length] for number, low in places]
+        if self.cache is not None:
+            self.cache.use(remote for number in set(numbers.tolist()) if (remote := shards[number].remote) is not None)
         for row in crossing[::-1]:
             begin = int(begins[row])
             pieces[row : row + 1] = [
@@ -266,6 +300,11 @@ class TokenStream:
             for row in np.flatnonzero((shard.ids == wanted).all(axis=1)):
                 spans.append((base + int(shard.offsets[row]), base + int(shard.offsets[row + 1])))
         return spans
+
+    def announce(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Have the remote shards fetched that hold tokens of the ranges [start, stop), which will be read soon."""
+        for number in dict.fromkeys(number for span in spans for number, _, _ in self._pieces(*span)):
+            self.shards[number].announce()
 
     def shard_at(self, offset: int) -> TokenShard:
         """The shard that holds the token at a global offset."""

@@ -33,6 +33,7 @@ from model.numerics import numerics
 from model.optimisers import adamw, clip_gradients, gradient_norm, learning_rate, set_learning_rate
 from model.order import PlanError
 from model.parallel import Ranks, place, start_ranks, stop_ranks
+from model.shard_cache import ShardCache
 from model.token_data import TokenData, read_token_data
 from model.transformer import Transformer
 from storage.filesystem import Store
@@ -136,8 +137,9 @@ def pretrain(job: Job) -> dict[str, Any]:
     torch.manual_seed(training.seed)
     check_sizes(job, ranks)
     store = Store(job.output)
-    loader = job.tokens.training(training, Loader)
-    validator = validation_loader(job)
+    copies = job.tokens.shard_cache(resources)
+    loader = job.tokens.training(training, Loader, copies)
+    validator = validation_loader(job, copies)
 
     model = Transformer(job.model, job.vocabulary_size)
     model.initialise(training.seed)
@@ -161,20 +163,31 @@ def pretrain(job: Job) -> dict[str, Any]:
             checkpoint.retain(store, training.keep_checkpoints)
         return saved
 
+    step_size = training.batch_sequences
+    begin, end = state.position, state.position + (training.steps - state.step) * step_size
+
+    def announce(first: int) -> None:
+        if copies is not None and first < end:
+            loader.announce(ranks.share(range(first, first + step_size)))
+
+    for step in range(resources.fetch_ahead_steps):
+        announce(begin + step * step_size)
+
     def micro_batches(positions: range) -> list[Batch]:
+        announce(positions.start + resources.fetch_ahead_steps * step_size)
         mine = ranks.share(positions)
         size = resources.micro_batch_sequences or len(mine)
         batches = [loader.batch(mine[first : first + size]) for first in range(0, len(mine), size)]
         return [batch.pinned() for batch in batches] if ranks.device.type == "cuda" else batches
 
     ahead = Ahead(micro_batches)
-    with stop_signals() as stop, contextlib.closing(ahead):
+    # Copies first: making batches may wait for a download.
+    with stop_signals() as stop, contextlib.closing(ahead), contextlib.closing(copies or contextlib.ExitStack()):
         while state.step < training.steps:
             started = time.perf_counter()
             rate = learning_rate(state.step, training)
             set_learning_rate(optimiser, rate)
-            positions = range(state.position, state.position + training.batch_sequences)
-            end = positions.start + (training.steps - state.step) * training.batch_sequences
+            positions = range(state.position, state.position + step_size)
             batches = ahead.take(positions, end)
             taken = train_step(model, optimiser, batches, job, ranks, stop_wanted=bool(stop))
             state = after_step(state, taken, len(positions))
@@ -313,11 +326,11 @@ def step_line(state: TrainingState, taken: StepTaken, rate: float, seconds: floa
 # ----------------------------------------------------------------------------------------------------- validation
 
 
-def validation_loader(job: Job) -> Loader | None:
+def validation_loader(job: Job, copies: ShardCache | None) -> Loader | None:
     """The validation sequences in the order of the stream, or None if there are none to score."""
     if not job.tokens.validation or not job.training.validation_sequences:
         return None
-    stream = job.tokens.stream(job.tokens.validation)
+    stream = job.tokens.stream(job.tokens.validation, copies)
     if len(stream) <= job.training.sequence_length:
         logger.warning("the validation split has %d tokens, too few for one sequence: no validation", len(stream))
         return None
