@@ -1,4 +1,4 @@
-"""How fast does training get its batches? `model.data.Loader` beside torch's DataLoader over a numpy memmap.
+"""How fast does training get its batches? `model.data.Loader` beside torch's DataLoader and bare numpy over a memmap.
 
 32,000 sequences of 1,024 tokens out of 100,000 shuffled ones, in batches of 32 (int64 tensors), from memory-mapped
 uint16 files in the page cache. A byte of text is a token here: values play no part.
@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from benchmarks.timing import Benchmark, Result, Work, main
+from model.lanes import Lanes
 
 LENGTH, BATCH, READ, STREAM, SHARDS = 1024, 32, 32_000, 100_000, 4
 VOCABULARY, END = 256, 0
@@ -40,13 +41,26 @@ def prepare(documents: pa.Table, folder: Path) -> None:
             tokens.tofile(flat)
 
 
-def gristmill(folder: Path, document_mask: bool = False, sequences: int = STREAM) -> Work:
+def gristmill(
+    folder: Path,
+    document_mask: bool = False,
+    end_once: bool = False,
+    sequences: int = STREAM,
+    lanes: Lanes | None = None,
+) -> Work:
     """Shuffled batches with or without document ids; the shards are listed until there are so many sequences."""
     from model.data import Loader, TokenStream
 
     paths = sorted(folder.glob("*.arrow"))
     times = -(-sequences * LENGTH // _tokens(folder))
-    loader = Loader(TokenStream(paths * times, VOCABULARY, END), LENGTH, shuffle_seed=1, document_mask=document_mask)
+    loader = Loader(
+        TokenStream(paths * times, VOCABULARY, END),
+        LENGTH,
+        shuffle_seed=1,
+        document_mask=document_mask,
+        end_once=end_once,
+        lanes=lanes,
+    )
     loader.batch(range(BATCH))
 
     def work() -> Result:
@@ -95,6 +109,26 @@ def torch_loader(folder: Path, workers: int) -> Work:
     return work
 
 
+def plain_numpy(folder: Path) -> Work:
+    """Random sequences copied out of the memmap, a batch at a time: no epochs, no state, no checks."""
+    import numpy as np
+    import torch
+
+    _tokens(folder)
+    data = Sequences(folder / "tokens.bin").tokens
+    begins = np.random.default_rng(1).integers(0, len(data) - LENGTH, READ).tolist()
+
+    def work() -> Result:
+        for start in range(0, READ, BATCH):
+            rows = np.stack([data[begin : begin + LENGTH + 1] for begin in begins[start : start + BATCH]])
+            batch = torch.from_numpy(rows.astype(np.int64))
+            inputs, targets = batch[:, :-1], batch[:, 1:]
+            assert inputs.shape == targets.shape == (BATCH, LENGTH)
+        return RESULT
+
+    return work
+
+
 def _tokens(folder: Path) -> int:
     """How many there are; reads all files once, into the page cache."""
     return {file.name: len(file.read_bytes()) for file in folder.iterdir()}["tokens.bin"] // 2
@@ -106,7 +140,10 @@ def judge(folder: Path, outcomes: Mapping[str, Any]) -> Mapping[str, str]:
     return {
         "gristmill": "tokens and targets; any position by arithmetic; every token checked against the vocabulary",
         "gristmill, one pass of the shards": "as above with fewer sequences: below 65,536 they are shuffled by a table",
-        "gristmill, document mask": "as the first, and the document of every token",
+        "gristmill, lanes": "the order for object stores: 8 lanes, blocks of 64 sequences, windows of 4 blocks",
+        "gristmill, document mask": "as the first, and where documents begin, told by their end tokens",
+        "gristmill, document mask by offsets": "as before, told by the offsets of the shards; every end token checked",
+        "numpy over the memmap": "tokens and targets of random places: no epochs, nothing to resume, nothing checked",
         "DataLoader, 0 workers": torch_note,
         "DataLoader, 2 workers": f"{torch_note}; wall is what training waits for, the CPU is spent beside it",
     }
@@ -120,7 +157,10 @@ if __name__ == "__main__":
             {
                 "gristmill": gristmill,
                 "gristmill, one pass of the shards": partial(gristmill, sequences=1),
-                "gristmill, document mask": partial(gristmill, document_mask=True),
+                "gristmill, lanes": partial(gristmill, lanes=Lanes(8, 64, 4)),
+                "gristmill, document mask": partial(gristmill, document_mask=True, end_once=True),
+                "gristmill, document mask by offsets": partial(gristmill, document_mask=True),
+                "numpy over the memmap": plain_numpy,
                 "DataLoader, 0 workers": partial(torch_loader, workers=0),
                 "DataLoader, 2 workers": partial(torch_loader, workers=2),
             },

@@ -86,6 +86,17 @@ class TrainingConfig:
         "cut",
     )
     overlap: int = setting("`pack`, `single`: tokens that a piece of a split document reads again as context.", 0, ge=0)
+    lanes: int = setting(
+        "0: sequences are shuffled as a whole. Else the order for object stores (docs/training-data.md): lanes that "
+        "ranks share, each of which reads a few shards at a time; a multiple of the ranks that divides "
+        "batch_sequences.",
+        0,
+        ge=0,
+    )
+    block_sequences: int = setting(
+        "`lanes`: neighbouring sequences that stay together, the worth of some shards.", 262_144, ge=1
+    )
+    window_blocks: int = setting("`lanes`: blocks of a lane whose sequences are shuffled together.", 4, ge=1)
     nonfinite_limit: int = setting("Steps with a non-finite loss or gradient in a row that stop a run.", 5, ge=1)
     seed: int = setting("Seed of the initial weights and of the data order.", 0, ge=0)
 
@@ -96,6 +107,15 @@ class TrainingConfig:
             raise ValueError(
                 f"training.overlap = {self.overlap} needs training.packing = 'pack' or 'single' and must be below "
                 f"training.sequence_length = {self.sequence_length}"
+            )
+        if self.lanes and self.batch_sequences % self.lanes:
+            raise ValueError(
+                f"training.batch_sequences = {self.batch_sequences} must be a multiple of training.lanes = {self.lanes}"
+            )
+        if self.lanes and self.packing not in ("cut", "single"):
+            raise ValueError(
+                f"training.lanes = {self.lanes} needs training.packing = 'cut' or 'single': sequences of "
+                f"{self.packing!r} that follow each other do not lie side by side in the shards"
             )
         if self.packing != "cut" and not self.document_mask:
             raise ValueError(f"training.packing = {self.packing!r} keeps documents apart: document_mask must be true")

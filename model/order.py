@@ -10,6 +10,9 @@
   sequence of a source is seen once before any is seen twice.
 
 No table is built or stored but that of one block and, for sources below `SMALL` sequences, of one epoch.
+
+With lanes (`model/lanes.py`) all this holds for *rows* of so many positions as there are lanes: a row takes all its
+sequences from one source, the ordinals of the row one after another, and epochs are shuffled lane by lane.
 """
 
 from __future__ import annotations
@@ -23,19 +26,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Integers = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint64]
-
-SMALL = 1 << 16
-"""Below this many sequences an epoch is shuffled by sorting keyed hashes: Feistel networks mix tiny domains badly."""
-
-ROUNDS = 8
-
-TABLE_BITS = 13
-"""Up to this size of a half, 2^26 sequences, the rounds of a network are tables (64 KiB each) and not computed."""
+from model.lanes import Lanes, LaneShuffle
+from model.permutation import Integers, Permutation, keys_of, shuffled
 
 SMALLEST_BLOCK = 256
-"""Positions in a block at least: weights are multiplied until they add up to this."""
+"""Positions (with lanes: rows) in a block at least: weights are multiplied until they add up to this."""
 
 ALL = ""
 """The name of the one source of a training that does not tell sources apart."""
@@ -43,86 +38,6 @@ ALL = ""
 
 class PlanError(ValueError):
     """A plan that does not fit the sources or what was trained already; the message names the segment."""
-
-
-class Permutation:
-    """A shuffle of range(size) that is a function of (size, seed, epoch, name), with its inverse, without a table.
-
-    A balanced Feistel network (Luby and Rackoff 1988) over the next even power of two, with cycle walking (Black and
-    Rogaway 2002) to stay inside the range: at most four rounds of it on average. Below `SMALL` the indices are sorted
-    by keyed 64-bit hashes instead, which is a Fisher-Yates shuffle by other means.
-    """
-
-    def __init__(self, size: int, seed: int, epoch: int, name: str = ALL) -> None:
-        self.size = size
-        self.keys = _keys(f"gristmill order {seed} {epoch}" + (f" {name}" if name else ""), ROUNDS)
-        if size < SMALL:
-            self.table = _shuffled(size, self.keys[0])
-            self.inverse_table = np.argsort(self.table, kind="stable")
-        else:
-            half = ((size - 1).bit_length() + 1) // 2
-            self.half, self.low = np.uint64(half), np.uint64((1 << half) - 1)
-            # What a round does to each half, where it is cheaper to look up than to compute.
-            halves = np.arange(1 << half, dtype=np.uint64) if half <= TABLE_BITS else None
-            self.rounds = None if halves is None else [_mix(halves, key) & self.low for key in self.keys]
-
-    def forward(self, indices: npt.ArrayLike) -> Integers:
-        """Where the shuffle sends each index: int64 of the same shape."""
-        if self.size < SMALL:
-            return self.table[np.asarray(indices, np.int64)]
-        return self._walk(indices, backwards=False)
-
-    def inverse(self, indices: npt.ArrayLike) -> Integers:
-        """The indices that the shuffle sends there: `inverse(forward(i)) == i`."""
-        if self.size < SMALL:
-            return self.inverse_table[np.asarray(indices, np.int64)]
-        return self._walk(indices, backwards=True)
-
-    def _walk(self, indices: npt.ArrayLike, *, backwards: bool) -> Integers:
-        given = np.asarray(indices, np.uint64)
-        values = self._feistel(given.ravel(), backwards)
-        outside = np.flatnonzero(values >= self.size)
-        while len(outside):
-            again = self._feistel(values[outside], backwards)
-            values[outside] = again
-            outside = outside[again >= self.size]
-        return values.astype(np.int64).reshape(given.shape)
-
-    def _feistel(self, values: Words, backwards: bool) -> Words:
-        left, right = values >> self.half, values & self.low
-        if backwards:
-            left, right = right, left
-        for number in range(ROUNDS)[:: -1 if backwards else 1]:
-            if self.rounds is not None:
-                mixed = self.rounds[number].take(right.view(np.int64))
-            else:
-                mixed = _mix(right, self.keys[number])
-                mixed &= self.low
-            mixed ^= left
-            left, right = right, mixed
-        if backwards:
-            left, right = right, left
-        return left << self.half | right
-
-
-def _keys(words: str, count: int) -> Words:
-    return np.frombuffer(hashlib.shake_256(words.encode()).digest(8 * count), "<u8").astype(np.uint64)
-
-
-def _shuffled(size: int, key: np.uint64) -> Integers:
-    return np.argsort(_mix(np.arange(size, dtype=np.uint64), key), kind="stable")
-
-
-def _mix(values: Words, key: np.uint64) -> Words:
-    """The finaliser of splitmix64 (Steele, Lea and Flood 2014) over `values + key`."""
-    mixed = values + key
-    shifted = mixed >> np.uint64(30)
-    for factor, shift in ((0xBF58476D1CE4E5B9, 27), (0x94D049BB133111EB, 31)):
-        mixed ^= shifted
-        mixed *= np.uint64(factor)
-        np.right_shift(mixed, np.uint64(shift), out=shifted)
-    mixed ^= shifted
-    return mixed
 
 
 @dataclass(frozen=True)
@@ -168,6 +83,15 @@ def plan_digest(segments: Sequence[Segment]) -> str:
     return f"blake2b:{hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()}"
 
 
+def check_lanes(segments: Sequence[Segment], lanes: Lanes | None) -> None:
+    """Refuse a plan whose segments begin inside a row of lanes; raises `PlanError`."""
+    for number, segment in enumerate(segments):
+        if lanes is not None and segment.start % lanes.count:
+            raise PlanError(
+                f"plan[{number}].start = {segment.start} must be a multiple of training.lanes = {lanes.count}"
+            )
+
+
 class Located(NamedTuple):
     """What stands at positions, each int64 of their shape: number of the source, its epoch, its sequence."""
 
@@ -187,18 +111,26 @@ class Order:
         Sequences of every source.
     seed
         Of the shuffles inside sources; None: every source in its own order, again and again.
+    lanes
+        The order for object stores; it needs a seed.
 
     Raises
     ------
     PlanError
-        If the plan names a source that is not there or has no sequence.
+        If the plan names a source that is not there or has no sequence, or does not fit the lanes.
     """
 
-    def __init__(self, segments: Sequence[Segment], sizes: Mapping[str, int], seed: int | None) -> None:
+    def __init__(
+        self, segments: Sequence[Segment], sizes: Mapping[str, int], seed: int | None, lanes: Lanes | None = None
+    ) -> None:
+        if lanes is not None and seed is None:
+            raise ValueError("lanes are a way to shuffle: they need a seed")
+        check_lanes(segments, lanes)
+        self.lanes, self._width = lanes, lanes.count if lanes else 1
         self.names = sorted(sizes)
         self.sizes = np.array([sizes[name] for name in self.names], np.int64)
         self.seed = seed
-        self._permutations: dict[tuple[int, int], Permutation] = {}
+        self._permutations: dict[tuple[int, int], Permutation | LaneShuffle] = {}
         self._labels: dict[tuple[int, int], Integers] = {}
         self._segments: list[_Mixture] = []
         taken = np.zeros(len(self.names), np.int64)
@@ -236,19 +168,24 @@ class Order:
         number, wanted = self.names.index(source), np.asarray(sequences, np.int64)
         size = int(self.sizes[number])
         found: list[tuple[int, int]] = []
-        for mixture, stop in zip(self._segments, [*self._starts[1:].tolist(), before], strict=True):
-            length = min(stop, before) - mixture.start
-            if length <= 0 or not mixture.quotas[number]:
+        width = self._width
+        for mixture, until in zip(self._segments, [*self._starts[1:].tolist(), before], strict=True):
+            stop = min(until, before)
+            if stop <= mixture.start or not mixture.quotas[number]:
                 continue
             first = int(mixture.taken[number])
-            last = first + int(self._counts_before(mixture, length)[number])  # ordinals [first, last)
+            rows = -(-(stop - mixture.start) // width)
+            last = first + int(self._counts_before(mixture, rows * width)[number])  # ordinals [first, last)
             for epoch in range(first // size, -(-last // size)):
                 indices = wanted if self.seed is None else self._permutation(number, epoch).inverse(wanted)
                 for ordinal in (indices + epoch * size).tolist():
                     if first <= ordinal < last:
-                        block, place = divmod(ordinal - first, int(mixture.quotas[number]))
+                        row, lane = divmod(ordinal - first, width)
+                        block, place = divmod(row, int(mixture.quotas[number]))
                         slots = np.flatnonzero(self._block(mixture, block) == number)
-                        found.append((mixture.start + block * mixture.size + int(slots[place]), epoch))
+                        position = mixture.start + (block * mixture.size + int(slots[place])) * width + lane
+                        if position < stop:
+                            found.append((position, epoch))
         return sorted(found)
 
     def _mixed(self, mixture: _Mixture, positions: Integers) -> tuple[Integers, Integers]:
@@ -256,7 +193,8 @@ class Order:
         if mixture.only is not None:
             sources = np.full_like(positions, mixture.only)
             return sources, positions - mixture.start + mixture.taken[mixture.only]
-        blocks, slots = np.divmod(positions - mixture.start, mixture.size)
+        rows, lanes = np.divmod(positions - mixture.start, self._width)
+        blocks, slots = np.divmod(rows, mixture.size)
         sources, places = np.empty_like(positions), np.empty_like(positions)
         for block in np.unique(blocks).tolist():
             own = blocks == block
@@ -266,29 +204,34 @@ class Order:
                 of_source = labels == number
                 place[of_source] = np.arange(int(of_source.sum()))
             sources[own], places[own] = labels[slots[own]], place[slots[own]]
-        return sources, np.asarray(mixture.taken[sources] + blocks * mixture.quotas[sources] + places, np.int64)
+        taken = (blocks * mixture.quotas[sources] + places) * self._width + lanes
+        return sources, np.asarray(mixture.taken[sources] + taken, np.int64)
 
     def _block(self, mixture: _Mixture, block: int) -> Integers:
         """The number of the source at every slot of a block."""
         if mixture.only is not None:
             return np.full(mixture.size, mixture.only, np.int64)
         if (found := self._labels.get((mixture.number, block))) is None:
-            key = _keys(f"gristmill mixture {mixture.seed} {mixture.start} {block}", 1)[0]
-            found = np.repeat(np.arange(len(self.names)), mixture.quotas)[_shuffled(mixture.size, key)]
+            key = keys_of(f"gristmill mixture {mixture.seed} {mixture.start} {block}", 1)[0]
+            found = np.repeat(np.arange(len(self.names)), mixture.quotas)[shuffled(mixture.size, key)]
             self._labels = {(mixture.number, block): found}
         return found
 
     def _counts_before(self, mixture: _Mixture, length: int) -> Integers:
-        """How many sequences of every source the first `length` positions of a segment take."""
-        blocks, rest = divmod(length, mixture.size)
+        """How many sequences of every source the first `length` positions (whole rows) of a segment take."""
+        blocks, rest = divmod(length // self._width, mixture.size)
         part = np.bincount(self._block(mixture, blocks)[:rest], minlength=len(self.names))
-        return blocks * mixture.quotas + part
+        return (blocks * mixture.quotas + part) * self._width
 
-    def _permutation(self, source: int, epoch: int) -> Permutation:
+    def _permutation(self, source: int, epoch: int) -> Permutation | LaneShuffle:
         """The shuffle of a source in an epoch; the last ones used are kept, one a source."""
         if (found := self._permutations.get((source, epoch))) is None:
             assert self.seed is not None
-            found = Permutation(int(self.sizes[source]), self.seed, epoch, self.names[source])
+            size, name = int(self.sizes[source]), self.names[source]
+            if self.lanes is None:
+                found = Permutation(size, self.seed, epoch, name)
+            else:
+                found = LaneShuffle(size, self.lanes, self.seed, epoch, name)
             self._permutations = {place: kept for place, kept in self._permutations.items() if place[0] != source}
             self._permutations[source, epoch] = found
         return found

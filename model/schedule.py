@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from model.lanes import Lanes
 from model.order import ALL, Located, Order, Segment
 from model.packing import CutSequences, PackedSequences, Packing, sequences_of
 from model.shards import TokenStream
@@ -47,6 +48,8 @@ class Schedule:
         How streams become sequences (`model.packing`). Packed documents are always told apart.
     end_once
         The end token stands nowhere but at the end of documents.
+    lanes
+        The order for object stores (`model.lanes`); only for shuffled sequences.
 
     Raises
     ------
@@ -67,6 +70,7 @@ class Schedule:
         packing: Packing = "cut",
         overlap: int = 0,
         end_once: bool = False,
+        lanes: Lanes | None = None,
     ) -> None:
         self.streams = {ALL: streams} if isinstance(streams, TokenStream) else dict(streams)
         self.sequence_length = sequence_length
@@ -77,7 +81,7 @@ class Schedule:
             for name, stream in sorted(self.streams.items())
         }
         sizes = {name: layout.count for name, layout in self.layouts.items()}
-        self.order = Order(plan or (Segment(0, dict.fromkeys(sizes, 1)),), sizes, shuffle_seed)
+        self.order = Order(plan or (Segment(0, dict.fromkeys(sizes, 1)),), sizes, shuffle_seed, lanes)
         self.sequences = sum(sizes.values())
         self.by_number = [self.layouts[name] for name in self.order.names]
         self._windows: dict[int, Located] = {}
@@ -96,7 +100,11 @@ class Schedule:
                 sources, epochs, sequences = self._window(window)
                 inside = slice(first, first + len(positions))
                 return Located(sources[inside], epochs[inside], sequences[inside])
-        return self.order.locate(np.asarray(positions, np.int64))
+        wanted = np.asarray(positions, np.int64)
+        if len(wanted) and wanted[0] // _WINDOW == wanted.min() // _WINDOW == wanted.max() // _WINDOW:
+            places = wanted % _WINDOW
+            return Located(*(part[places] for part in self._window(int(wanted[0]) // _WINDOW)))
+        return self.order.locate(wanted)
 
     def _window(self, number: int) -> Located:
         if (found := self._windows.get(number)) is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from model.config import TrainingConfig, TrainingResources
+from model.lanes import Lanes
 from model.order import ALL, Segment, read_segments
 from model.schedule import Schedule
 from model.shard_cache import ShardCache
@@ -96,7 +97,13 @@ class TokenData:
             packing=config.packing,
             overlap=config.overlap,
             end_once=self.end_once,
+            lanes=lanes_of(config),
         )
+
+
+def lanes_of(config: TrainingConfig) -> Lanes | None:
+    """The lanes of a training; None where sequences are shuffled as a whole."""
+    return Lanes(config.lanes, config.block_sequences, config.window_blocks) if config.lanes else None
 
 
 def read_token_data(values: Mapping[str, Any], vocabulary_size: int, where: str) -> TokenData:

@@ -28,6 +28,7 @@ from model import checkpoint
 from model.checkpoint import TrainingState
 from model.config import ModelConfig, TrainingConfig, TrainingResources, from_mapping
 from model.data import IGNORED, Ahead, Batch, Loader, TokenShardError
+from model.lanes import deal_lanes, positions_of_rank
 from model.metrics import MetricsFile, read_metrics
 from model.numerics import numerics
 from model.optimisers import adamw, clip_gradients, gradient_norm, learning_rate, set_learning_rate
@@ -166,16 +167,21 @@ def pretrain(job: Job) -> dict[str, Any]:
     step_size = training.batch_sequences
     begin, end = state.position, state.position + (training.steps - state.step) * step_size
 
+    owners = deal_lanes(training.lanes, ranks.count) if training.lanes else None
+
+    def share(positions: range) -> Sequence[int]:
+        return ranks.share(positions) if owners is None else positions_of_rank(positions, owners, ranks.rank)
+
     def announce(first: int) -> None:
         if copies is not None and first < end:
-            loader.announce(ranks.share(range(first, first + step_size)))
+            loader.announce(share(range(first, first + step_size)))
 
     for step in range(resources.fetch_ahead_steps):
         announce(begin + step * step_size)
 
     def micro_batches(positions: range) -> list[Batch]:
         announce(positions.start + resources.fetch_ahead_steps * step_size)
-        mine = ranks.share(positions)
+        mine = share(positions)
         size = resources.micro_batch_sequences or len(mine)
         batches = [loader.batch(mine[first : first + size]) for first in range(0, len(mine), size)]
         return [batch.pinned() for batch in batches] if ranks.device.type == "cuda" else batches
@@ -377,6 +383,11 @@ def check_sizes(job: Job, ranks: Ranks) -> None:
         raise JobError(
             f"training.batch_sequences = {job.training.batch_sequences} is not a multiple of the {ranks.count} ranks; "
             "change the number of ranks, for the batch belongs to the result"
+        )
+    if job.training.lanes % ranks.count:
+        raise JobError(
+            f"training.lanes = {job.training.lanes} cannot be shared by {ranks.count} ranks; take a number of ranks "
+            "that divides them, for lanes belong to the result"
         )
 
 

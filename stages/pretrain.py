@@ -72,7 +72,8 @@ def training_data(tokens: Output, config: PretrainConfig) -> dict[str, Any]:
     StageError
         If there are no Arrow shards, one of them is missing or cut, or the mixture does not fit their sources.
     """
-    from model.order import PlanError, read_segments
+    from model.order import PlanError, check_lanes, read_segments
+    from model.token_data import lanes_of
 
     summary, shards = tokens.read_json("summary/tokens"), tokens.read_json("summary/shards")
     known = {(shard["split"], shard["name"]): shard for shard in shards["shards"]}
@@ -98,7 +99,9 @@ def training_data(tokens: Output, config: PretrainConfig) -> dict[str, Any]:
         sources = {shard["source"] for shard in data["train"] if shard["tokens"]}
         if config.mixture:
             data["plan"] = [asdict(segment) for segment in config.mixture]
-            for number, segment in enumerate(read_segments(data["plan"])):
+            segments = read_segments(data["plan"])
+            check_lanes(segments, lanes_of(config.training))
+            for number, segment in enumerate(segments):
                 for source in sorted(set(segment.weights) - sources):
                     there = ", ".join(sorted(sources)) or "none"
                     raise PlanError(
