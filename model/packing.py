@@ -65,24 +65,30 @@ class CutSequences:
         tokens, targets = wide[:, :-1], wide[:, 1:]
         if not self.tell_documents:
             return Rows(tokens, targets, None)
-        starts = np.zeros(tokens.size + 1, bool)
-        inside = starts[:-1].reshape(tokens.shape)
         end_id = self.stream.end_id
         if self.end_once and end_id is not None:
-            np.equal(rows[:, :-1], end_id, out=inside)
+            starts = rows == end_id
+            starts[:, -1] = False
         else:
+            starts = np.zeros(rows.shape, bool)
             documents, places = self.stream.starts_in_rows(begins, self.length + 1)
             before = documents, places - 1  # the target there is the first token of a document
             if end_id is not None:
                 self._check_ends(rows[before], begins)
-                inside[before] = True
+                starts[before] = True
             else:
                 targets = targets.copy()
                 targets[before] = IGNORED
                 own = places < self.length
-                inside[documents[own], places[own]] = True
-        starts[:: self.length] = True  # the beginnings of rows, and the end
-        return Rows(tokens, targets, np.flatnonzero(starts).astype(np.int32))
+                starts[documents[own], places[own]] = True
+        starts[:, 0] = True
+        found = np.flatnonzero(starts)
+        boundaries = np.empty(len(found) + 1, np.int32)
+        np.subtract(
+            found, found // (self.length + 1), out=boundaries[:-1], casting="same_kind"
+        )  # rows are a token longer
+        boundaries[-1] = tokens.size
+        return Rows(tokens, targets, boundaries)
 
     def span(self, sequence: int) -> list[tuple[int, int]]:
         """The tokens of the stream that a sequence shows, as [start, stop) ranges."""

@@ -204,8 +204,7 @@ class TokenStream:
         places = zip(numbers.tolist(), inside.tolist(), strict=True)
         # Joining memory views costs half of what numpy asks for slices of so few bytes.
         pieces = [shards[number].view[low : low + length] for number, low in places]
-        if self.cache is not None:
-            self.cache.use(remote for number in set(numbers.tolist()) if (remote := shards[number].remote) is not None)
+        self._used(numbers)
         for row in crossing[::-1]:
             begin = int(begins[row])
             pieces[row : row + 1] = [
@@ -240,12 +239,17 @@ class TokenStream:
         places = np.concatenate([np.empty(0, np.int64), *found]) - np.repeat(inside, counts)
         return np.repeat(np.arange(len(begins)), counts), places
 
+    def _used(self, numbers: Iterable[int]) -> None:
+        """Tell the cache of remote shards which ones were read."""
+        if self.cache is not None:
+            self.cache.use(file for number in numbers if (file := self.shards[number].remote) is not None)
+
     def _places(self, begins: Integers, length: int) -> tuple[Integers, Integers, list[int]]:
         """The shard in which each row of `length` tokens begins, the token there, and the rows that go on behind it."""
         numbers = self.starts.searchsorted(begins, side="right") - 1
         inside = begins - self.starts[numbers]
-        crossing = begins + length > self.starts[numbers + 1]
-        return numbers, inside, np.flatnonzero(crossing).tolist() if crossing.any() else []
+        crossing = inside + length > self.sizes[numbers]
+        return numbers, inside, np.flatnonzero(crossing).tolist()
 
     def read(self, start: int, stop: int) -> Integers:
         """The tokens [start, stop) as int64.
@@ -321,4 +325,5 @@ class TokenStream:
             base, end = int(self.starts[number]), int(self.starts[number + 1])
             if base < end:
                 pieces.append((number, max(start, base) - base, min(stop, end) - base))
+        self._used(number for number, _, _ in pieces)
         return pieces

@@ -67,7 +67,7 @@ class TokenData:
         """What keeps copies of the shards that lie in remote stores; None if there are none."""
         if not any(shard.is_remote for shard in (*self.train, *self.validation)):
             return None
-        folder = Path(resources.cache_folder) if resources.cache_folder else private_folder("shards")
+        folder = Path(resources.cache_folder).expanduser() if resources.cache_folder else private_folder("shards")
         return ShardCache(folder, resources.cache_megabytes * 1_000_000)
 
     def stream(self, shards: Sequence[Shard], copies: ShardCache | None) -> TokenStream:
