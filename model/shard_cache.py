@@ -44,7 +44,7 @@ class ShardCache:
         self._threads = ThreadPoolExecutor(THREADS, "shards")
         self._coming: dict[str, tuple[Future[None], int]] = {}
         self._open: dict[Opened, RemoteFile] = {}
-        self._used: set[RemoteFile] = set()
+        self._used: set[Opened] = set()
         self._kept = time.monotonic()
         self._lock = threading.Lock()
 
@@ -67,13 +67,12 @@ class ShardCache:
             yield path
         with self._lock:
             self._open[shard] = file
-            self._used.add(file)
         self._upkeep()
 
-    def use(self, files: Iterable[RemoteFile]) -> None:
+    def use(self, shards: Iterable[Opened]) -> None:
         """Tell that shards were read."""
         with self._lock:
-            self._used.update(files)
+            self._used.update(shards)
         if time.monotonic() - self._kept > _UPKEEP_SECONDS:
             self._upkeep()
 
@@ -81,7 +80,7 @@ class ShardCache:
         """Renew what was used, and close what any process has removed."""
         with self._lock:
             self._kept = time.monotonic()
-            self.files.touch(self._used)
+            self.files.touch(file for shard, file in self._open.items() if shard in self._used)
             self._used.clear()
             for shard, file in list(self._open.items()):
                 if not self.files.copy_of(file).exists():

@@ -201,10 +201,11 @@ class TokenStream:
         begins = np.asarray(begins, np.int64)
         numbers, inside, crossing = self._places(begins, length)
         shards = self.shards
-        places = zip(numbers.tolist(), inside.tolist(), strict=True)
+        owners = numbers.tolist()
+        places = zip(owners, inside.tolist(), strict=True)
         # Joining memory views costs half of what numpy asks for slices of so few bytes.
         pieces = [shards[number].view[low : low + length] for number, low in places]
-        self._used(numbers)
+        self._used(owners)
         for row in crossing[::-1]:
             begin = int(begins[row])
             pieces[row : row + 1] = [
@@ -242,7 +243,7 @@ class TokenStream:
     def _used(self, numbers: Iterable[int]) -> None:
         """Tell the cache of remote shards which ones were read."""
         if self.cache is not None:
-            self.cache.use(file for number in numbers if (file := self.shards[number].remote) is not None)
+            self.cache.use(self.shards[number] for number in numbers)
 
     def _places(self, begins: Integers, length: int) -> tuple[Integers, Integers, list[int]]:
         """The shard in which each row of `length` tokens begins, the token there, and the rows that go on behind it."""

@@ -72,6 +72,8 @@ class TokenData:
 
     def stream(self, shards: Sequence[Shard], copies: ShardCache | None) -> TokenStream:
         """Some of the shards as one stream."""
+        if copies is None and any(shard.is_remote for shard in shards):
+            raise ValueError("token shards of a remote store need a cache of copies; see TokenData.shard_cache")
         store = cache(Store)
 
         def opened(shard: Shard) -> TokenShard:
