@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -114,10 +115,17 @@ class TokenShard:
     @cached_property
     def offsets(self) -> Integers:
         column = self._columns[1]
-        found: Integers = column.offsets.to_numpy(zero_copy_only=True) - column.offsets[0].as_py()
+        found: Integers = column.offsets.to_numpy(zero_copy_only=True)
+        if found[0]:
+            found = found - found[0]
         if (np.diff(found) < 0).any() or found[-1] != len(self.tokens):
             raise self.error("is damaged (its offsets do not fit its tokens); run the tokenize stage again")
         return found
+
+    @cached_property
+    def offset_view(self) -> memoryview:
+        """`offsets` as a memory view."""
+        return memoryview(self.offsets)  # type: ignore[arg-type]
 
     @cached_property
     def ids(self) -> npt.NDArray[np.uint8]:
@@ -132,7 +140,7 @@ class TokenShard:
 
     def close(self) -> None:
         """Let go of the file, once nobody holds a view of it; reading again opens it again."""
-        for name in ("_columns", "tokens", "view", "offsets", "ids"):
+        for name in ("_columns", "tokens", "view", "offsets", "offset_view", "ids"):
             self.__dict__.pop(name, None)
 
     def announce(self) -> None:
@@ -227,17 +235,16 @@ class TokenStream:
         """
         begins = np.asarray(begins, np.int64)
         numbers, inside, crossing = self._places(begins, length)
-        bounds = np.add.outer(inside, (1, length))
-        found: list[Integers] = []
-        for number, bound in zip(numbers.tolist(), bounds, strict=True):
-            offsets = self.shards[number].offsets
-            first, last = offsets.searchsorted(bound)
-            found.append(offsets[first:last])
+        found: list[memoryview] = []
+        for number, low in zip(numbers.tolist(), inside.tolist(), strict=True):
+            offsets = self.shards[number].offset_view
+            first = bisect_left(offsets, low + 1)
+            found.append(offsets[first : bisect_left(offsets, low + length, first)])
         for row in crossing:
             begin = int(begins[row])
-            found[row] = self.document_starts(begin, begin + length) - self.starts[numbers[row]]
+            found[row] = memoryview(self.document_starts(begin, begin + length) - self.starts[numbers[row]])
         counts = [len(offsets) for offsets in found]
-        places = np.concatenate([np.empty(0, np.int64), *found]) - np.repeat(inside, counts)
+        places = np.frombuffer(b"".join(found), np.int64) - np.repeat(inside, counts)
         return np.repeat(np.arange(len(begins)), counts), places
 
     def _used(self, numbers: Iterable[int]) -> None:
