@@ -149,7 +149,7 @@ class Order:
         positions = np.asarray(positions, np.int64)
         sources, ordinals = np.empty_like(positions), np.empty_like(positions)
         owners = self._starts.searchsorted(positions, side="right") - 1
-        for number in np.unique(owners).tolist():
+        for number in _different(owners):
             own = owners == number
             sources[own], ordinals[own] = self._mixed(self._segments[number], positions[own])
         epochs, indices = np.divmod(ordinals, self.sizes[sources])
@@ -157,7 +157,7 @@ class Order:
             return Located(sources, epochs, indices)
         found = np.empty_like(indices)
         places = sources * (int(epochs.max(initial=0)) + 1) + epochs
-        for place in np.unique(places):
+        for place in _different(places):
             own = places == place
             first = int(own.argmax())
             found[own] = self._permutation(int(sources[first]), int(epochs[first])).forward(indices[own])
@@ -196,7 +196,7 @@ class Order:
         rows, lanes = np.divmod(positions - mixture.start, self._width)
         blocks, slots = np.divmod(rows, mixture.size)
         sources, places = np.empty_like(positions), np.empty_like(positions)
-        for block in np.unique(blocks).tolist():
+        for block in _different(blocks):
             own = blocks == block
             labels = self._block(mixture, block)
             place = np.empty_like(labels)
@@ -235,6 +235,18 @@ class Order:
             self._permutations = {place: kept for place, kept in self._permutations.items() if place[0] != source}
             self._permutations[source, epoch] = found
         return found
+
+
+def _different(numbers: Integers) -> list[int]:
+    """The different numbers, ascending; they are sorted only if they lie far apart."""
+    if not len(numbers):
+        return []
+    least = int(numbers.min())
+    if int(numbers.max()) - least > 4 * len(numbers):
+        found = np.unique(numbers)
+    else:
+        found = np.flatnonzero(np.bincount(numbers - least)) + least
+    return [int(number) for number in found]
 
 
 class _Mixture:

@@ -82,7 +82,7 @@ class CutSequences:
                 own = places < self.length
                 starts[documents[own], places[own]] = True
         starts[:, 0] = True
-        found = np.flatnonzero(starts)
+        found = starts.ravel().nonzero()[0]
         boundaries = np.empty(len(found) + 1, np.int32)
         np.subtract(
             found, found // (self.length + 1), out=boundaries[:-1], casting="same_kind"
