@@ -14,6 +14,7 @@ are read again as context and are not targets again.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -65,30 +66,26 @@ class CutSequences:
         tokens, targets = wide[:, :-1], wide[:, 1:]
         if not self.tell_documents:
             return Rows(tokens, targets, None)
+        # Where documents begin, in rows of T + 1: a row's last token is its last target, and the first token of the
+        # next sequence. After the last row comes the end.
+        starts = np.zeros(rows.size + 1, bool)
+        inside = starts[:-1].reshape(rows.shape)
         end_id = self.stream.end_id
         if self.end_once and end_id is not None:
-            starts = rows == end_id
-            starts[:, -1] = False
+            np.equal(rows, end_id, out=inside)
         else:
-            starts = np.zeros(rows.shape, bool)
             documents, places = self.stream.starts_in_rows(begins, self.length + 1)
             before = documents, places - 1  # the target there is the first token of a document
             if end_id is not None:
                 self._check_ends(rows[before], begins)
-                starts[before] = True
+                inside[before] = True
             else:
                 targets = targets.copy()
                 targets[before] = IGNORED
-                own = places < self.length
-                starts[documents[own], places[own]] = True
-        starts[:, 0] = True
-        found = starts.ravel().nonzero()[0]
-        boundaries = np.empty(len(found) + 1, np.int32)
-        np.subtract(
-            found, found // (self.length + 1), out=boundaries[:-1], casting="same_kind"
-        )  # rows are a token longer
-        boundaries[-1] = tokens.size
-        return Rows(tokens, targets, boundaries)
+                inside[documents, places] = True
+        inside[:, -1] = False
+        starts[:: self.length + 1] = True
+        return Rows(tokens, targets, _flat_places(len(rows), self.length)[starts])
 
     def span(self, sequence: int) -> list[tuple[int, int]]:
         """The tokens of the stream that a sequence shows, as [start, stop) ranges."""
@@ -196,6 +193,13 @@ def sequences_of(
             f"for one sequence of training.sequence_length + 1 = {length + 1}"
         )
     return found
+
+
+@lru_cache(maxsize=4)
+def _flat_places(rows: int, length: int) -> npt.NDArray[np.int32]:
+    """For every place in rows of length + 1, and the one behind them, its place in rows of `length`."""
+    places = np.arange(rows * (length + 1) + 1)
+    return (places - places // (length + 1)).astype(np.int32)
 
 
 def _pieces_of(
