@@ -36,8 +36,8 @@ from model.augment_config import AugmentConfig
 from model.augment_text import Flags, Phrase, encode_synonyms, read_synonyms, read_vocabulary
 from model.data import Batch
 from model.generate import load_tokenizer, vocabulary_rows
-from model.order import _keys, _mix
 from model.packing import IGNORED
+from model.permutation import hashed, keys_of
 from model.shards import Integers
 
 Draws = npt.NDArray[np.float64]
@@ -128,7 +128,7 @@ class Augmenter:
         self.begins_phrase = np.zeros(vocabulary_size, np.bool_)
         self.begins_phrase[list(self.phrases)] = True
         names = ("synonym", "which", "shuffled", "sentence", "dropped", "span", "length", "noise", "token")
-        self._keys = {name: _keys(f"gristmill augment {config.seed} {name}", 2) for name in names}
+        self._keys = {name: keys_of(f"gristmill augment {config.seed} {name}", 2) for name in names}
 
     # ------------------------------------------------------------------------------------------------ batches
 
@@ -319,7 +319,7 @@ class Augmenter:
     def _table(self, name: str, positions: Integers, count: int) -> Draws:
         """Numbers in [0, 1) for the places of sequences, (sequences, count)."""
         first, second = self._keys[name]
-        rows = _mix(positions.astype(np.uint64), first)
+        rows = hashed(positions.astype(np.uint64), first)
         places = rows[:, None] + np.arange(count).astype(np.uint64)
-        found: Draws = (_mix(places, second) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        found: Draws = (hashed(places, second) >> np.uint64(11)).astype(np.float64) * 2.0**-53
         return found

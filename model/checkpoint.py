@@ -235,7 +235,10 @@ def load(
     return TrainingState(**{**values, "recent_losses": tuple(values["recent_losses"])})
 
 
-ORDER_FIELDS = ("sequence_length", "seed", "document_mask", "packing", "overlap", "shortest_bucket")
+ORDER_FIELDS = (
+    "sequence_length", "seed", "document_mask", "packing", "overlap", "shortest_bucket", "lanes", "block_sequences",
+    "window_blocks",
+)  # fmt: skip
 """The fields of a training that its data order is made of."""
 
 LATER_FIELDS = {"shortest_bucket": TrainingConfig().shortest_bucket}
@@ -250,12 +253,16 @@ def check_same_job(stored: Mapping[str, Any], wanted: Mapping[str, Any], name: s
     behind it.
     """
     stored, wanted = (
-        {**job, "tokens": _begun(job["tokens"], position), "training": {**LATER_FIELDS, **job["training"]}}
+        {
+            **job,
+            "tokens": _begun(job["tokens"], position),
+            "training": {**LATER_FIELDS, **_laned(job["training"])},
+        }
         for job in (stored, wanted)
     )
     for part, fields in {"model": None, "tokens": None, "training": ORDER_FIELDS}.items():
-        for key in sorted({*stored[part], *wanted[part]}):
-            if (fields is None or key in fields) and stored[part].get(key) != wanted[part].get(key):
+        for key in fields or sorted({*stored[part], *wanted[part]}):
+            if stored[part].get(key) != wanted[part].get(key):
                 raise CheckpointError(
                     f"checkpoint {name} was made with {part}.{key} = {stored[part].get(key)!r}, the job says "
                     f"{wanted[part].get(key)!r}; train into another output folder"
@@ -271,6 +278,12 @@ def _begun(tokens: Mapping[str, Any], position: int) -> dict[str, Any]:
             named = {source for segment in found["plan"] for source in segment["weights"]}
             found["digest"] = {source: digest for source, digest in found["digest"].items() if source in named}
     return found
+
+
+def _laned(training: Mapping[str, Any]) -> dict[str, Any]:
+    """A training without what means nothing where there are no lanes, of which older checkpoints do not know."""
+    skip = () if training.get("lanes") else ("block_sequences", "window_blocks")
+    return {"lanes": 0, **{key: value for key, value in training.items() if key not in skip}}
 
 
 def load_weights(store: Store, folder: str) -> dict[str, Tensor]:

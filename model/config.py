@@ -112,6 +112,17 @@ class TrainingConfig:
         (),
     )
     augment: AugmentConfig = setting("Changes of the text while it is shown.", default_factory=AugmentConfig)
+    lanes: int = setting(
+        "0: sequences are shuffled as a whole. Else the order for object stores (docs/training-data.md): lanes that "
+        "ranks share, each of which reads a few shards at a time; a multiple of the ranks that divides "
+        "batch_sequences.",
+        0,
+        ge=0,
+    )
+    block_sequences: int = setting(
+        "`lanes`: neighbouring sequences that stay together, the worth of some shards.", 262_144, ge=1
+    )
+    window_blocks: int = setting("`lanes`: blocks of a lane whose sequences are shuffled together.", 4, ge=1)
     nonfinite_limit: int = setting("Steps with a non-finite loss or gradient in a row that stop a run.", 5, ge=1)
     seed: int = setting("Seed of the initial weights and of the data order.", 0, ge=0)
 
@@ -138,6 +149,15 @@ class TrainingConfig:
                     f"training.lengths[{number}].length = {segment.length} must divide training.sequence_length = "
                     f"{self.sequence_length}"
                 )
+        if self.lanes and self.batch_sequences % self.lanes:
+            raise ValueError(
+                f"training.batch_sequences = {self.batch_sequences} must be a multiple of training.lanes = {self.lanes}"
+            )
+        if self.lanes and self.packing not in ("cut", "single"):
+            raise ValueError(
+                f"training.lanes = {self.lanes} needs training.packing = 'cut' or 'single': sequences of "
+                f"{self.packing!r} that follow each other do not lie side by side in the shards"
+            )
         if self.packing != "cut" and not self.document_mask:
             raise ValueError(f"training.packing = {self.packing!r} keeps documents apart: document_mask must be true")
 
@@ -165,6 +185,19 @@ class TrainingResources:
     micro_batch_sequences: int = setting("Sequences a rank computes at once; 0 = its whole share.", 0, ge=0)
     compile: bool = setting("torch.compile every block (worth it on GPUs, rarely on CPUs).", False)
     deterministic: bool = setting("Prefer deterministic kernels; on GPUs it costs some speed.", True)
+    cache_folder: str = setting(
+        "Token shards of a remote workspace: the folder of their copies on this machine's disk, shared by its ranks "
+        "and kept for the next training; empty: one of yours where temporary files lie.",
+        "",
+    )
+    cache_megabytes: int = setting(
+        "Token shards of a remote workspace: how large their copies may be together; the least recently used go first.",
+        50_000,
+        ge=1,
+    )
+    fetch_ahead_steps: int = setting(
+        "Token shards of a remote workspace: steps before a shard is needed that its download begins.", 32, ge=0
+    )
 
 
 def from_mapping(config_type: type[Config], values: Mapping[str, Any], where: str) -> Config:

@@ -90,6 +90,14 @@ class Loader(Schedule):
         boundaries = np.append(np.flatnonzero(starts), starts.size).astype(np.int32) if told else None
         return _as_batch(tokens, targets, boundaries)
 
+    def announce(self, positions: Sequence[int]) -> None:
+        """Have the remote shards fetched that `positions` need, which will be asked for soon."""
+        sources, _, sequences = self.locate(positions)
+        for number in np.unique(sources).tolist():
+            layout = self.by_number[number]
+            own = sequences[sources == number].tolist()
+            layout.stream.announce(span for sequence in own for span in layout.span(sequence))
+
 
 def _as_batch(tokens: Integers, targets: Integers, boundaries: np.ndarray | None) -> Batch:
     ends = None if boundaries is None else torch.from_numpy(boundaries)

@@ -10,6 +10,9 @@
   sequence of a source is seen once before any is seen twice.
 
 No table is built or stored but that of one block and, for sources below `SMALL` sequences, of one epoch.
+
+With lanes (`model/lanes.py`) all this holds for *rows* of so many positions as there are lanes: a row takes all its
+sequences from one source, the ordinals of the row one after another, and epochs are shuffled lane by lane.
 """
 
 from __future__ import annotations
@@ -23,16 +26,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Integers = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint64]
-
-SMALL = 1 << 16
-"""Below this many sequences an epoch is shuffled by sorting keyed hashes: Feistel networks mix tiny domains badly."""
-
-ROUNDS = 8
+from model.lanes import Lanes, LaneShuffle
+from model.permutation import Integers, Permutation, keys_of, shuffled
 
 SMALLEST_BLOCK = 256
-"""Positions in a block at least: weights are multiplied until they add up to this."""
+"""Positions (with lanes: rows) in a block at least: weights are multiplied until they add up to this."""
 
 ALL = ""
 """The name of the one source of a training that does not tell sources apart."""
@@ -40,67 +38,6 @@ ALL = ""
 
 class PlanError(ValueError):
     """A plan that does not fit the sources or what was trained already; the message names the segment."""
-
-
-class Permutation:
-    """A shuffle of range(size) that is a function of (size, seed, epoch, name), with its inverse, without a table.
-
-    A balanced Feistel network (Luby and Rackoff 1988) over the next even power of two, with cycle walking (Black and
-    Rogaway 2002) to stay inside the range: at most four rounds of it on average. Below `SMALL` the indices are sorted
-    by keyed 64-bit hashes instead, which is a Fisher-Yates shuffle by other means.
-    """
-
-    def __init__(self, size: int, seed: int, epoch: int, name: str = ALL) -> None:
-        self.size = size
-        self.keys = _keys(f"gristmill order {seed} {epoch}" + (f" {name}" if name else ""), ROUNDS)
-        if size < SMALL:
-            self.table = _shuffled(size, self.keys[0])
-            self.inverse_table = np.argsort(self.table, kind="stable")
-        self.half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-        self.low = np.uint64((1 << int(self.half)) - 1)
-
-    def forward(self, indices: npt.ArrayLike) -> Integers:
-        """Where the shuffle sends each index: int64 of the same shape."""
-        if self.size < SMALL:
-            return self.table[np.asarray(indices, np.int64)]
-        return self._walk(np.asarray(indices, np.uint64), self.keys, backwards=False)
-
-    def inverse(self, indices: npt.ArrayLike) -> Integers:
-        """The indices that the shuffle sends there: `inverse(forward(i)) == i`."""
-        if self.size < SMALL:
-            return self.inverse_table[np.asarray(indices, np.int64)]
-        return self._walk(np.asarray(indices, np.uint64), self.keys[::-1], backwards=True)
-
-    def _walk(self, indices: Words, keys: Words, *, backwards: bool) -> Integers:
-        values = self._feistel(indices, keys, backwards)
-        while (outside := values >= self.size).any():
-            values = np.where(outside, self._feistel(values, keys, backwards), values)
-        return values.astype(np.int64)
-
-    def _feistel(self, values: Words, keys: Words, backwards: bool) -> Words:
-        left, right = values >> self.half, values & self.low
-        for key in keys:
-            if backwards:
-                left, right = right ^ (_mix(left, key) & self.low), left
-            else:
-                left, right = right, left ^ (_mix(right, key) & self.low)
-        return left << self.half | right
-
-
-def _keys(words: str, count: int) -> Words:
-    return np.frombuffer(hashlib.shake_256(words.encode()).digest(8 * count), "<u8").astype(np.uint64)
-
-
-def _shuffled(size: int, key: np.uint64) -> Integers:
-    return np.argsort(_mix(np.arange(size, dtype=np.uint64), key), kind="stable")
-
-
-def _mix(values: Words, key: np.uint64) -> Words:
-    """The finaliser of splitmix64 (Steele, Lea and Flood 2014) over `values + key`."""
-    mixed = values + key
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 @dataclass(frozen=True)
@@ -146,6 +83,15 @@ def plan_digest(segments: Sequence[Segment]) -> str:
     return f"blake2b:{hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()}"
 
 
+def check_lanes(segments: Sequence[Segment], lanes: Lanes | None) -> None:
+    """Refuse a plan whose segments begin inside a row of lanes; raises `PlanError`."""
+    for number, segment in enumerate(segments):
+        if lanes is not None and segment.start % lanes.count:
+            raise PlanError(
+                f"plan[{number}].start = {segment.start} must be a multiple of training.lanes = {lanes.count}"
+            )
+
+
 class Located(NamedTuple):
     """What stands at positions, each int64 of their shape: number of the source, its epoch, its sequence."""
 
@@ -165,18 +111,26 @@ class Order:
         Sequences of every source.
     seed
         Of the shuffles inside sources; None: every source in its own order, again and again.
+    lanes
+        The order for object stores; it needs a seed.
 
     Raises
     ------
     PlanError
-        If the plan names a source that is not there or has no sequence.
+        If the plan names a source that is not there or has no sequence, or does not fit the lanes.
     """
 
-    def __init__(self, segments: Sequence[Segment], sizes: Mapping[str, int], seed: int | None) -> None:
+    def __init__(
+        self, segments: Sequence[Segment], sizes: Mapping[str, int], seed: int | None, lanes: Lanes | None = None
+    ) -> None:
+        if lanes is not None and seed is None:
+            raise ValueError("lanes are a way to shuffle: they need a seed")
+        check_lanes(segments, lanes)
+        self.lanes, self._width = lanes, lanes.count if lanes else 1
         self.names = sorted(sizes)
         self.sizes = np.array([sizes[name] for name in self.names], np.int64)
         self.seed = seed
-        self._permutations: dict[tuple[int, int], Permutation] = {}
+        self._permutations: dict[tuple[int, int], Permutation | LaneShuffle] = {}
         self._labels: dict[tuple[int, int], Integers] = {}
         self._segments: list[_Mixture] = []
         taken = np.zeros(len(self.names), np.int64)
@@ -195,7 +149,7 @@ class Order:
         positions = np.asarray(positions, np.int64)
         sources, ordinals = np.empty_like(positions), np.empty_like(positions)
         owners = self._starts.searchsorted(positions, side="right") - 1
-        for number in np.unique(owners).tolist():
+        for number in _different(owners):
             own = owners == number
             sources[own], ordinals[own] = self._mixed(self._segments[number], positions[own])
         epochs, indices = np.divmod(ordinals, self.sizes[sources])
@@ -203,7 +157,7 @@ class Order:
             return Located(sources, epochs, indices)
         found = np.empty_like(indices)
         places = sources * (int(epochs.max(initial=0)) + 1) + epochs
-        for place in np.unique(places):
+        for place in _different(places):
             own = places == place
             first = int(own.argmax())
             found[own] = self._permutation(int(sources[first]), int(epochs[first])).forward(indices[own])
@@ -214,19 +168,24 @@ class Order:
         number, wanted = self.names.index(source), np.asarray(sequences, np.int64)
         size = int(self.sizes[number])
         found: list[tuple[int, int]] = []
-        for mixture, stop in zip(self._segments, [*self._starts[1:].tolist(), before], strict=True):
-            length = min(stop, before) - mixture.start
-            if length <= 0 or not mixture.quotas[number]:
+        width = self._width
+        for mixture, until in zip(self._segments, [*self._starts[1:].tolist(), before], strict=True):
+            stop = min(until, before)
+            if stop <= mixture.start or not mixture.quotas[number]:
                 continue
             first = int(mixture.taken[number])
-            last = first + int(self._counts_before(mixture, length)[number])  # ordinals [first, last)
+            rows = -(-(stop - mixture.start) // width)
+            last = first + int(self._counts_before(mixture, rows * width)[number])  # ordinals [first, last)
             for epoch in range(first // size, -(-last // size)):
                 indices = wanted if self.seed is None else self._permutation(number, epoch).inverse(wanted)
                 for ordinal in (indices + epoch * size).tolist():
                     if first <= ordinal < last:
-                        block, place = divmod(ordinal - first, int(mixture.quotas[number]))
+                        row, lane = divmod(ordinal - first, width)
+                        block, place = divmod(row, int(mixture.quotas[number]))
                         slots = np.flatnonzero(self._block(mixture, block) == number)
-                        found.append((mixture.start + block * mixture.size + int(slots[place]), epoch))
+                        position = mixture.start + (block * mixture.size + int(slots[place])) * width + lane
+                        if position < stop:
+                            found.append((position, epoch))
         return sorted(found)
 
     def _mixed(self, mixture: _Mixture, positions: Integers) -> tuple[Integers, Integers]:
@@ -234,9 +193,10 @@ class Order:
         if mixture.only is not None:
             sources = np.full_like(positions, mixture.only)
             return sources, positions - mixture.start + mixture.taken[mixture.only]
-        blocks, slots = np.divmod(positions - mixture.start, mixture.size)
+        rows, lanes = np.divmod(positions - mixture.start, self._width)
+        blocks, slots = np.divmod(rows, mixture.size)
         sources, places = np.empty_like(positions), np.empty_like(positions)
-        for block in np.unique(blocks).tolist():
+        for block in _different(blocks):
             own = blocks == block
             labels = self._block(mixture, block)
             place = np.empty_like(labels)
@@ -244,32 +204,49 @@ class Order:
                 of_source = labels == number
                 place[of_source] = np.arange(int(of_source.sum()))
             sources[own], places[own] = labels[slots[own]], place[slots[own]]
-        return sources, np.asarray(mixture.taken[sources] + blocks * mixture.quotas[sources] + places, np.int64)
+        taken = (blocks * mixture.quotas[sources] + places) * self._width + lanes
+        return sources, np.asarray(mixture.taken[sources] + taken, np.int64)
 
     def _block(self, mixture: _Mixture, block: int) -> Integers:
         """The number of the source at every slot of a block."""
         if mixture.only is not None:
             return np.full(mixture.size, mixture.only, np.int64)
         if (found := self._labels.get((mixture.number, block))) is None:
-            key = _keys(f"gristmill mixture {mixture.seed} {mixture.start} {block}", 1)[0]
-            found = np.repeat(np.arange(len(self.names)), mixture.quotas)[_shuffled(mixture.size, key)]
+            key = keys_of(f"gristmill mixture {mixture.seed} {mixture.start} {block}", 1)[0]
+            found = np.repeat(np.arange(len(self.names)), mixture.quotas)[shuffled(mixture.size, key)]
             self._labels = {(mixture.number, block): found}
         return found
 
     def _counts_before(self, mixture: _Mixture, length: int) -> Integers:
-        """How many sequences of every source the first `length` positions of a segment take."""
-        blocks, rest = divmod(length, mixture.size)
+        """How many sequences of every source the first `length` positions (whole rows) of a segment take."""
+        blocks, rest = divmod(length // self._width, mixture.size)
         part = np.bincount(self._block(mixture, blocks)[:rest], minlength=len(self.names))
-        return blocks * mixture.quotas + part
+        return (blocks * mixture.quotas + part) * self._width
 
-    def _permutation(self, source: int, epoch: int) -> Permutation:
+    def _permutation(self, source: int, epoch: int) -> Permutation | LaneShuffle:
         """The shuffle of a source in an epoch; the last ones used are kept, one a source."""
         if (found := self._permutations.get((source, epoch))) is None:
             assert self.seed is not None
-            found = Permutation(int(self.sizes[source]), self.seed, epoch, self.names[source])
+            size, name = int(self.sizes[source]), self.names[source]
+            if self.lanes is None:
+                found = Permutation(size, self.seed, epoch, name)
+            else:
+                found = LaneShuffle(size, self.lanes, self.seed, epoch, name)
             self._permutations = {place: kept for place, kept in self._permutations.items() if place[0] != source}
             self._permutations[source, epoch] = found
         return found
+
+
+def _different(numbers: Integers) -> list[int]:
+    """The different numbers, ascending; they are sorted only if they lie far apart."""
+    if not len(numbers):
+        return []
+    least = int(numbers.min())
+    if int(numbers.max()) - least > 4 * len(numbers):
+        found = np.unique(numbers)
+    else:
+        found = np.flatnonzero(np.bincount(numbers - least)) + least
+    return [int(number) for number in found]
 
 
 class _Mixture:

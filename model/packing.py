@@ -17,12 +17,13 @@ are read again as context and are not targets again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from model.shards import Integers, TokenShardError, TokenStream
+from model.shards import Integers, Tokens, TokenShardError, TokenStream
 
 IGNORED = -100
 """The target that `torch.nn.functional.cross_entropy` leaves out."""
@@ -65,7 +66,7 @@ class CutSequences:
 
     def __init__(self, stream: TokenStream, length: int, *, tell_documents: bool, end_once: bool = False) -> None:
         self.stream, self.length = stream, length
-        self.tell_documents, self.end_once = tell_documents, end_once and stream.end_id is not None
+        self.tell_documents, self.end_once = tell_documents, end_once
         self.count = max(0, len(stream) - 1) // length
         self.lost = len(stream) - (self.count * length + 1 if self.count else 0)
 
@@ -77,21 +78,26 @@ class CutSequences:
         tokens, targets = wide[:, :-1], wide[:, 1:]
         if not self.tell_documents:
             return Rows(tokens, targets, None)
-        if self.end_once:
-            starts = rows[:, :-1] == self.stream.end_id
+        # Where documents begin, in rows of T + 1: a row's last token is its last target, and the first token of the
+        # next sequence. After the last row comes the end.
+        starts = np.zeros(rows.size + 1, bool)
+        inside = starts[:-1].reshape(rows.shape)
+        end_id = self.stream.end_id
+        if self.end_once and end_id is not None:
+            np.equal(rows, end_id, out=inside)
         else:
-            first = np.zeros((len(rows), self.length), bool)  # where the target is the first token of a document
-            for row, begin in enumerate(begins.tolist()):
-                first[row, self.stream.document_starts(begin, begin + self.length + 1) - begin - 1] = True
-            if self.stream.end_id is not None:
-                self._check_ends(tokens[first], begins)
-                starts = first
+            documents, places = self.stream.starts_in_rows(begins, self.length + 1)
+            before = documents, places - 1  # the target there is the first token of a document
+            if end_id is not None:
+                self._check_ends(rows[before], begins)
+                inside[before] = True
             else:
-                targets = np.where(first, IGNORED, targets)
-                starts = np.zeros_like(first)
-                starts[:, 1:] = first[:, :-1]
-        starts[:, 0] = True
-        return Rows(tokens, targets, _boundaries(starts))
+                targets = targets.copy()
+                targets[before] = IGNORED
+                inside[documents, places] = True
+        inside[:, -1] = False
+        starts[:: self.length + 1] = True
+        return Rows(tokens, targets, _flat_places(len(rows), self.length)[starts])
 
     def span(self, sequence: int) -> list[tuple[int, int]]:
         """The tokens of the stream that a sequence shows, as [start, stop) ranges."""
@@ -102,7 +108,7 @@ class CutSequences:
         first, last = max(0, -(-start // self.length) - 1), min((stop - 1) // self.length, self.count - 1)
         return range(first, last + 1)
 
-    def _check_ends(self, ends: Integers, begins: Integers) -> None:
+    def _check_ends(self, ends: Tokens, begins: Integers) -> None:
         if (ends == self.stream.end_id).all():
             return
         for begin in begins.tolist():
@@ -259,9 +265,11 @@ def packing_report(layouts: Mapping[str, CutSequences | PackedSequences]) -> dic
     return {**found, "padding_share": found["padding"] / found["tokens"], "sources": each}
 
 
-def _boundaries(starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    found = np.flatnonzero(starts)
-    return np.append(found, starts.size).astype(np.int32)
+@lru_cache(maxsize=4)
+def _flat_places(rows: int, length: int) -> npt.NDArray[np.int32]:
+    """For every place in rows of length + 1, and the one behind them, its place in rows of `length`."""
+    places = np.arange(rows * (length + 1) + 1)
+    return (places - places // (length + 1)).astype(np.int32)
 
 
 class _Pieces(NamedTuple):

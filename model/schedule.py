@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from model.lanes import Lanes
 from model.order import ALL, Located, Order, Segment
 from model.packing import CutSequences, PackedSequences, Packing, sequences_of
 from model.shards import TokenStream
@@ -47,6 +48,8 @@ class Schedule:
         How streams become sequences (`model.packing`). Packed documents are always told apart.
     end_once
         The end token stands nowhere but at the end of documents.
+    lanes
+        The order for object stores (`model.lanes`); only for shuffled sequences.
 
     Raises
     ------
@@ -68,6 +71,7 @@ class Schedule:
         overlap: int = 0,
         shortest: int = 0,
         end_once: bool = False,
+        lanes: Lanes | None = None,
     ) -> None:
         self.streams = {ALL: streams} if isinstance(streams, TokenStream) else dict(streams)
         self.sequence_length = sequence_length
@@ -84,18 +88,23 @@ class Schedule:
             for name, stream in sorted(self.streams.items())
         }
         sizes = {name: layout.count for name, layout in self.layouts.items()}
-        self.order = Order(plan or (Segment(0, dict.fromkeys(sizes, 1)),), sizes, shuffle_seed)
+        self.order = Order(plan or (Segment(0, dict.fromkeys(sizes, 1)),), sizes, shuffle_seed, lanes)
         self.sequences = sum(sizes.values())
         self.by_number = [self.layouts[name] for name in self.order.names]
         self._windows: dict[int, Located] = {}
 
     def locate(self, positions: Sequence[int]) -> Located:
         """Source, epoch and sequence of positions, each int64 of their number."""
+        if isinstance(positions, range) and positions.step == 1:
+            window, first = divmod(positions.start, _WINDOW)
+            if first + len(positions) <= _WINDOW:
+                sources, epochs, sequences = self._window(window)
+                inside = slice(first, first + len(positions))
+                return Located(sources[inside], epochs[inside], sequences[inside])
         wanted = np.asarray(positions, np.int64)
-        window = int(wanted[0]) // _WINDOW if len(wanted) else 0
-        inside = wanted - window * _WINDOW
-        if len(wanted) and inside.min() >= 0 and inside.max() < _WINDOW:
-            return Located(*(part[inside] for part in self._window(window)))
+        if len(wanted) and wanted[0] // _WINDOW == wanted.min() // _WINDOW == wanted.max() // _WINDOW:
+            places = wanted % _WINDOW
+            return Located(*(part[places] for part in self._window(int(wanted[0]) // _WINDOW)))
         return self.order.locate(wanted)
 
     def _window(self, number: int) -> Located:
@@ -106,11 +115,11 @@ class Schedule:
 
     def sequence_at(self, position: int) -> int:
         """The sequence, of its source, that a position takes."""
-        return int(self.locate([position]).sequences[0])
+        return int(self.locate(range(position, position + 1)).sequences[0])
 
     def documents_at(self, position: int) -> list[str]:
         """Ids of the documents that the sequence at `position` shows, in order."""
-        [number], _, [sequence] = self.locate([position])
+        [number], _, [sequence] = self.locate(range(position, position + 1))
         name = self.order.names[number]
         spans = self.layouts[name].span(int(sequence))
         found = [document for span in spans for document in self.streams[name].documents_in(*span)]

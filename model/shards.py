@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Container, Sequence
+from bisect import bisect_left
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from model.shard_cache import ShardCache
+from storage.cache import CacheError, RemoteFile
 
 Integers = npt.NDArray[np.int64]
 Tokens = npt.NDArray[np.unsignedinteger]
@@ -37,6 +42,8 @@ class TokenShard:
     ----------
     length
         Tokens it should hold, where that is known: the file is then opened when it is first read, and checked.
+    remote, cache
+        The file, if it lies in a remote store (`path` is then its URL), and what keeps copies of such files.
 
     Raises
     ------
@@ -45,22 +52,41 @@ class TokenShard:
         without `length`, else when it is opened.
     """
 
-    def __init__(self, path: str | Path, length: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        length: int | None = None,
+        remote: RemoteFile | None = None,
+        cache: ShardCache | None = None,
+    ) -> None:
         self.path = str(path)
+        self.remote, self.cache = remote, cache
         self.length = len(self.tokens) if length is None else length
+
+    @contextlib.contextmanager
+    def _file(self) -> Iterator[str]:
+        if self.remote is None or self.cache is None:
+            yield self.path
+            return
+        with self.cache.opening(self, self.remote) as copy:
+            yield str(copy)
 
     @cached_property
     def _columns(self) -> tuple[pa.Array, pa.Array]:
         try:
-            self.bytes = os.stat(self.path).st_size
-            with pa.memory_map(self.path) as source, pa.ipc.open_file(source) as reader:
+            with self._file() as file, pa.memory_map(file) as source, pa.ipc.open_file(source) as reader:
+                self.bytes = os.stat(file).st_size
                 if reader.num_record_batches != 1:
                     raise self.error(f"holds {reader.num_record_batches} record batches instead of one")
                 batch = reader.get_batch(0)
         except FileNotFoundError:
             raise self.error("does not exist; run the tokenize stage again") from None
-        except (pa.ArrowInvalid, OSError) as reason:
+        except CacheError as reason:
+            raise self.error(str(reason)) from reason
+        except pa.ArrowInvalid as reason:
             raise self.error(f"is damaged ({reason}); remove it and run the tokenize stage again") from reason
+        except OSError as reason:
+            raise self.error(f"cannot be read ({reason})") from reason
         for name, what, fits in (
             ("id", "16 bytes", lambda kind: kind == pa.binary(16)),
             ("tokens", "large_list of uint16 or uint32", _is_token_list),
@@ -84,12 +110,24 @@ class TokenShard:
         return found
 
     @cached_property
+    def view(self) -> memoryview:
+        """`tokens` as a memory view, which is sliced faster."""
+        return memoryview(self.tokens)  # type: ignore[arg-type]
+
+    @cached_property
     def offsets(self) -> Integers:
         column = self._columns[1]
-        found: Integers = column.offsets.to_numpy(zero_copy_only=True) - column.offsets[0].as_py()
+        found: Integers = column.offsets.to_numpy(zero_copy_only=True)
+        if found[0]:
+            found = found - found[0]
         if (np.diff(found) < 0).any() or found[-1] != len(self.tokens):
             raise self.error("is damaged (its offsets do not fit its tokens); run the tokenize stage again")
         return found
+
+    @cached_property
+    def offset_view(self) -> memoryview:
+        """`offsets` as a memory view."""
+        return memoryview(self.offsets)  # type: ignore[arg-type]
 
     @cached_property
     def ids(self) -> npt.NDArray[np.uint8]:
@@ -97,16 +135,27 @@ class TokenShard:
         raw = np.frombuffer(column.buffers()[1] or b"", np.uint8)[column.offset * 16 :][: len(column) * 16]
         return raw.reshape(len(column), 16)
 
-    def check(self) -> None:
-        """Open the file and check what can be checked without reading its tokens; raises `TokenShardError`."""
-        _ = self.tokens
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is mapped."""
+        return "_columns" in self.__dict__
+
+    def close(self) -> None:
+        """Let go of the file, once nobody holds a view of it; reading again opens it again."""
+        for name in ("_columns", "tokens", "view", "offsets", "offset_view", "ids"):
+            self.__dict__.pop(name, None)
+
+    def announce(self) -> None:
+        """Have a copy of a remote file fetched, for it will be read soon."""
+        if self.remote is not None and self.cache is not None and not self.is_open:
+            self.cache.announce(self.remote)
 
     def check_unchanged(self) -> None:
         """If it was opened, check that the file still has its size: reading behind its end would kill the process.
 
-        Raises `TokenShardError`.
+        Copies of remote files are nobody else's. Raises `TokenShardError`.
         """
-        if "_columns" not in self.__dict__:
+        if self.remote is not None or not self.is_open:
             return
         try:
             size = os.stat(self.path).st_size
@@ -129,34 +178,30 @@ class TokenStream:
 
     Parameters
     ----------
-    paths
-        The shards, in the order of the manifest.
+    shards
+        The shards, or their paths, in the order of the manifest. One whose length is known is not opened before it is
+        read.
     vocabulary_size
         Tokens at or above it are an error that names the shard, raised when they are read.
     end_id
         The token every document ends with; None if none was written.
-    lengths
-        Tokens of every shard, where they are known: no shard is then opened before it is read.
     """
 
     def __init__(
         self,
-        paths: Sequence[str | Path],
+        shards: Sequence[str | Path | TokenShard],
         vocabulary_size: int,
         end_id: int | None = None,
-        lengths: Sequence[int | None] | None = None,
     ) -> None:
-        if not paths:
+        if not shards:
             raise TokenShardError("no token shards were given; run the tokenize stage first")
         if end_id is not None and not 0 <= end_id < vocabulary_size:
             raise ValueError(f"tokens.end_id = {end_id} is not below the vocabulary size {vocabulary_size}")
-        if lengths is not None and len(lengths) != len(paths):
-            raise ValueError(f"{len(lengths)} lengths were given for {len(paths)} token shards")
         self.vocabulary_size = vocabulary_size
         self.end_id = end_id
         self.dtype = np.dtype(np.uint16 if vocabulary_size <= 1 << 16 else np.uint32)
-        known = lengths if lengths is not None else [None] * len(paths)
-        self.shards = [TokenShard(path, length) for path, length in zip(paths, known, strict=True)]
+        self.shards = [shard if isinstance(shard, TokenShard) else TokenShard(shard) for shard in shards]
+        self.cache = next((shard.cache for shard in self.shards if shard.cache is not None), None)
         self.sizes: Integers = np.array([shard.length for shard in self.shards], np.int64)
         self.starts: Integers = np.concatenate(([0], np.cumsum(self.sizes)))
 
@@ -178,21 +223,57 @@ class TokenStream:
             If a token is not of the vocabulary.
         """
         begins = np.asarray(begins, np.int64)
-        rows = np.empty((len(begins), length), self.dtype)
+        numbers, inside, crossing = self._places(begins, length)
+        shards = self.shards
+        owners = numbers.tolist()
+        places = zip(owners, inside.tolist(), strict=True)
+        # Joining memory views costs half of what numpy asks for slices of so few bytes.
+        pieces = [shards[number].view[low : low + length] for number, low in places]
+        self._used(owners)
+        for row in crossing[::-1]:
+            begin = int(begins[row])
+            pieces[row : row + 1] = [
+                shards[number].view[low:high] for number, low, high in self._pieces(begin, begin + length)
+            ]
+        data = b"".join(pieces)
+        size = len(begins) * length
+        if len(data) == size * self.dtype.itemsize:
+            found: Tokens = np.frombuffer(data, self.dtype)
+            if not size or found.max() < self.vocabulary_size:
+                return found.reshape(len(begins), length)
+        # A shard of another type than the vocabulary needs, or a token too large, which is an error.
+        return np.array([self.read(begin, begin + length) for begin in begins.tolist()], self.dtype)
+
+    def starts_in_rows(self, begins: npt.ArrayLike, length: int) -> tuple[Integers, Integers]:
+        """Where documents begin inside (b, b + length) for every b of `begins`: number of the row, tokens after b.
+
+        In order; a place comes more than once where empty documents begin before another.
+        """
+        begins = np.asarray(begins, np.int64)
+        numbers, inside, crossing = self._places(begins, length)
+        found: list[memoryview] = []
+        for number, low in zip(numbers.tolist(), inside.tolist(), strict=True):
+            offsets = self.shards[number].offset_view
+            first = bisect_left(offsets, low + 1)
+            found.append(offsets[first : bisect_left(offsets, low + length, first)])
+        for row in crossing:
+            begin = int(begins[row])
+            found[row] = memoryview(self.document_starts(begin, begin + length) - self.starts[numbers[row]])
+        counts = [len(offsets) for offsets in found]
+        places = np.frombuffer(b"".join(found), np.int64) - np.repeat(inside, counts)
+        return np.repeat(np.arange(len(begins)), counts), places
+
+    def _used(self, numbers: Iterable[int]) -> None:
+        """Tell the cache of remote shards which ones were read."""
+        if self.cache is not None:
+            self.cache.use(self.shards[number] for number in numbers)
+
+    def _places(self, begins: Integers, length: int) -> tuple[Integers, Integers, list[int]]:
+        """The shard in which each row of `length` tokens begins, the token there, and the rows that go on behind it."""
         numbers = self.starts.searchsorted(begins, side="right") - 1
         inside = begins - self.starts[numbers]
-        whole = inside + length <= self.sizes[numbers]
-        shards, dtype = self.shards, self.dtype
-        places = zip(numbers.tolist(), inside.tolist(), whole.tolist(), strict=True)
-        for row, (number, low, is_whole) in enumerate(places):
-            if is_whole and (tokens := shards[number].tokens).dtype == dtype:
-                rows[row] = tokens[low : low + length]
-            else:
-                rows[row] = self.read(int(begins[row]), int(begins[row]) + length)
-        if self.vocabulary_size < 1 << (8 * dtype.itemsize) and rows.max(initial=0) >= self.vocabulary_size:
-            for begin in begins.tolist():
-                self.read(begin, begin + length)
-        return rows
+        crossing = inside + length > self.sizes[numbers]
+        return numbers, inside, np.flatnonzero(crossing).tolist()
 
     def read(self, start: int, stop: int) -> Integers:
         """The tokens [start, stop) as int64.
@@ -253,6 +334,11 @@ class TokenStream:
         for shard in self.shards:
             shard.check_unchanged()
 
+    def announce(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Have the remote shards fetched that hold tokens of the ranges [start, stop), which will be read soon."""
+        for number in dict.fromkeys(number for span in spans for number, _, _ in self._pieces(*span)):
+            self.shards[number].announce()
+
     def shard_at(self, offset: int) -> TokenShard:
         """The shard that holds the token at a global offset."""
         return self.shards[int(self.starts.searchsorted(offset, side="right")) - 1]
@@ -268,4 +354,5 @@ class TokenStream:
             base, end = int(self.starts[number]), int(self.starts[number + 1])
             if base < end:
                 pieces.append((number, max(start, base) - base, min(stop, end) - base))
+        self._used(number for number, _, _ in pieces)
         return pieces

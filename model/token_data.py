@@ -5,23 +5,39 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
-from model.config import TrainingConfig
+from model.config import TrainingConfig, TrainingResources
+from model.lanes import Lanes
 from model.order import ALL, Segment, read_segments
 from model.schedule import Schedule
-from model.shards import TokenStream
+from model.shard_cache import ShardCache
+from model.shards import TokenShard, TokenStream
+from storage.cache import RemoteFile
+from storage.filesystem import Store, is_local, private_folder
 
 Kind = TypeVar("Kind", bound=Schedule)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A token shard: where it lies, its tokens where they are known, and its source."""
+    """A token shard: where it lies, its tokens where they are known, and its source.
+
+    `bytes` and `digest` ("blake2b:hex") of the file are what a shard of a remote store (`path` is a URL) needs.
+    """
 
     path: str
     tokens: int | None = None
     source: str = ALL
+    bytes: int | None = None
+    digest: str | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it lies in a store that cannot be mapped into memory."""
+        return not is_local(self.path)
 
 
 @dataclass(frozen=True)
@@ -47,22 +63,35 @@ class TokenData:
             found["plan"] = [dataclasses.asdict(segment) for segment in self.plan]
         return found
 
-    def stream(self, shards: Sequence[Shard]) -> TokenStream:
-        """Some of the shards as one stream."""
-        return TokenStream(
-            [shard.path for shard in shards],
-            self.vocabulary_size,
-            self.end_id,
-            [shard.tokens for shard in shards],
-        )
+    def shard_cache(self, resources: TrainingResources) -> ShardCache | None:
+        """What keeps copies of the shards that lie in remote stores; None if there are none."""
+        if not any(shard.is_remote for shard in (*self.train, *self.validation)):
+            return None
+        folder = Path(resources.cache_folder).expanduser() if resources.cache_folder else private_folder("shards")
+        return ShardCache(folder, resources.cache_megabytes * 1_000_000)
 
-    def training(self, config: TrainingConfig, kind: type[Kind]) -> Kind:
+    def stream(self, shards: Sequence[Shard], copies: ShardCache | None) -> TokenStream:
+        """Some of the shards as one stream."""
+        if copies is None and any(shard.is_remote for shard in shards):
+            raise ValueError("token shards of a remote store need a cache of copies; see TokenData.shard_cache")
+        store = cache(Store)
+
+        def opened(shard: Shard) -> TokenShard:
+            if not shard.is_remote:
+                return TokenShard(shard.path, shard.tokens)
+            folder, _, name = shard.path.rpartition("/")
+            remote = RemoteFile(store(folder), name, shard.bytes or 0, shard.digest or "")
+            return TokenShard(shard.path, shard.tokens, remote, copies)
+
+        return TokenStream([opened(shard) for shard in shards], self.vocabulary_size, self.end_id)
+
+    def training(self, config: TrainingConfig, kind: type[Kind], copies: ShardCache | None) -> Kind:
         """The sequences to train on: of one stream, or, under a plan, of a stream for every source that it names."""
         named = {source for segment in self.plan for source in segment.weights}
         groups = {source: [shard for shard in self.train if shard.source == source] for source in sorted(named)}
-        streams = {source: self.stream(shards) for source, shards in groups.items() if shards}
+        streams = {source: self.stream(shards, copies) for source, shards in groups.items() if shards}
         return kind(
-            streams if self.plan else self.stream(self.train),
+            streams if self.plan else self.stream(self.train, copies),
             config.sequence_length,
             shuffle_seed=config.seed,
             document_mask=config.document_mask,
@@ -71,7 +100,13 @@ class TokenData:
             overlap=config.overlap,
             shortest=config.shortest_bucket,
             end_once=self.end_once,
+            lanes=lanes_of(config),
         )
+
+
+def lanes_of(config: TrainingConfig) -> Lanes | None:
+    """The lanes of a training; None where sequences are shuffled as a whole."""
+    return Lanes(config.lanes, config.block_sequences, config.window_blocks) if config.lanes else None
 
 
 def read_token_data(values: Mapping[str, Any], vocabulary_size: int, where: str) -> TokenData:
@@ -100,6 +135,11 @@ def _shards(values: Iterable[Any], where: str) -> tuple[Shard, ...]:
             found.append(Shard(value) if isinstance(value, str) else Shard(**value))
         except TypeError:
             raise ValueError(
-                f"{where}[{number}] = {value!r} is neither a path nor an object with path, tokens, source"
+                f"{where}[{number}] = {value!r} is neither a path nor an object with path, tokens, source, bytes, "
+                "digest"
             ) from None
+        if found[-1].is_remote and (found[-1].bytes is None or not str(found[-1].digest).startswith("blake2b:")):
+            raise ValueError(
+                f"{where}[{number}] = {value!r} lies in a remote store: give its `bytes` and its `digest` (blake2b:hex)"
+            )
     return tuple(found)

@@ -32,12 +32,14 @@ from model.checkpoint import TrainingState
 from model.config import ModelConfig, TrainingConfig, TrainingResources, from_mapping
 from model.curriculum import in_parts
 from model.data import IGNORED, Ahead, Batch, Loader, TokenShardError
+from model.lanes import deal_lanes, positions_of_rank
 from model.metrics import MetricsFile, read_metrics
 from model.numerics import numerics
 from model.optimisers import adamw, clip_gradients, gradient_norm, learning_rate, set_learning_rate
 from model.order import PlanError
 from model.packing import packing_report
 from model.parallel import Ranks, place, start_ranks, stop_ranks
+from model.shard_cache import ShardCache
 from model.token_data import TokenData, read_token_data
 from model.transformer import Transformer
 from storage.filesystem import Store
@@ -149,8 +151,9 @@ def pretrain(job: Job) -> dict[str, Any]:
     check_sizes(job, ranks)
     store = Store(job.output)
     augmenter = augmenter_of(job)
-    loader = job.tokens.training(training, Loader)
-    validators = validation_loaders(job)
+    copies = job.tokens.shard_cache(resources)
+    loader = job.tokens.training(training, Loader, copies)
+    validators = validation_loaders(job, copies)
 
     model = Transformer(job.model, job.vocabulary_size)
     model.initialise(training.seed)
@@ -174,8 +177,24 @@ def pretrain(job: Job) -> dict[str, Any]:
             checkpoint.retain(store, training.keep_checkpoints)
         return saved
 
+    step_size = training.batch_sequences
+    begin, end = state.position, state.position + (training.steps - state.step) * step_size
+
+    owners = deal_lanes(training.lanes, ranks.count) if training.lanes else None
+
+    def share(positions: range) -> Sequence[int]:
+        return ranks.share(positions) if owners is None else positions_of_rank(positions, owners, ranks.rank)
+
+    def announce(first: int) -> None:
+        if copies is not None and first < end:
+            loader.announce(share(range(first, first + step_size)))
+
+    for step in range(resources.fetch_ahead_steps):
+        announce(begin + step * step_size)
+
     def micro_batches(positions: range) -> list[Batch]:
-        mine = ranks.share(positions)
+        announce(positions.start + resources.fetch_ahead_steps * step_size)
+        mine = share(positions)
         for stream in loader.streams.values():
             stream.check_unchanged()
         size = resources.micro_batch_sequences or len(mine)
@@ -187,13 +206,13 @@ def pretrain(job: Job) -> dict[str, Any]:
         return [batch.pinned() for batch in batches] if ranks.device.type == "cuda" else batches
 
     ahead = Ahead(micro_batches)
-    with stop_signals() as stop, contextlib.closing(ahead):
+    # Copies first: making batches may wait for a download.
+    with stop_signals() as stop, contextlib.closing(ahead), contextlib.closing(copies or contextlib.ExitStack()):
         while state.step < training.steps:
             started = time.perf_counter()
             rate = learning_rate(state.step, training)
             set_learning_rate(optimiser, rate)
-            positions = range(state.position, state.position + training.batch_sequences)
-            end = positions.start + (training.steps - state.step) * training.batch_sequences
+            positions = range(state.position, state.position + step_size)
             batches = ahead.take(positions, end)
             taken = train_step(model, optimiser, batches, job, ranks, stop_wanted=bool(stop))
             state = after_step(state, taken, len(positions))
@@ -338,14 +357,14 @@ def step_line(state: TrainingState, taken: StepTaken, rate: float, seconds: floa
 # ----------------------------------------------------------------------------------------------------- validation
 
 
-def validation_loaders(job: Job) -> dict[str, Loader]:
+def validation_loaders(job: Job, copies: ShardCache | None) -> dict[str, Loader]:
     """The validation sequences of every source in the order of its stream; none if there are none to score."""
     if not job.training.validation_sequences:
         return {}
     found = {}
     training = job.training
     for source in sorted({shard.source for shard in job.tokens.validation}):
-        stream = job.tokens.stream([shard for shard in job.tokens.validation if shard.source == source])
+        stream = job.tokens.stream([shard for shard in job.tokens.validation if shard.source == source], copies)
         if len(stream) <= training.sequence_length:
             logger.warning(
                 "the validation split%s has %d tokens, too few for one sequence: no validation",
@@ -422,6 +441,11 @@ def check_sizes(job: Job, ranks: Ranks) -> None:
         raise JobError(
             f"training.batch_sequences = {job.training.batch_sequences} is not a multiple of the {ranks.count} ranks; "
             "change the number of ranks, for the batch belongs to the result"
+        )
+    if job.training.lanes % ranks.count:
+        raise JobError(
+            f"training.lanes = {job.training.lanes} cannot be shared by {ranks.count} ranks; take a number of ranks "
+            "that divides them, for lanes belong to the result"
         )
 
 

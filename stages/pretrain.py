@@ -82,33 +82,44 @@ class Pretrain(Stage[PretrainConfig]):
 def training_data(tokens: Output, config: PretrainConfig) -> dict[str, Any]:
     """What a job file says of its data: shards, plan, end token, and the size of the vocabulary.
 
+    No shard is opened: that they are there, in their sizes, is known by one listing a folder, and what is in them is
+    checked when they are read.
+
     Raises
     ------
     StageError
-        If there are no Arrow shards, one of them is missing or damaged, or the mixture does not fit their sources.
+        If there are no Arrow shards, one of them is missing or cut, or the mixture does not fit their sources.
     """
-    from model.order import PlanError, read_segments
-    from model.shards import TokenShard, TokenShardError
+    from model.order import PlanError, check_lanes, read_segments
+    from model.token_data import lanes_of
 
     summary, shards = tokens.read_json("summary/tokens"), tokens.read_json("summary/shards")
     known = {(shard["split"], shard["name"]): shard for shard in shards["shards"]}
+    parts = {split: tokens.parts(f"{split}-arrow") for split in ("train", "validation")}
+    if not parts["train"]:
+        raise StageError("pretrain: tokenize wrote no Arrow shards (tokenize.arrow is off, or nothing was selected)")
+    if problems := tokens.problems([part for some in parts.values() for part in some]):
+        raise StageError(
+            f"pretrain: of the token shards {len(problems)} cannot be used: {'; '.join(problems[:3])}; "
+            "run the tokenize stage again"
+        )
+    store = tokens.store
     data: dict[str, Any] = {}
+    for split, some in parts.items():
+        data[split] = []
+        for part in some:
+            facts = known[split, part.stem]
+            shard = {"path": f"{store.url}/{part.path}", "tokens": facts["tokens"], "source": facts["source"]}
+            if not store.is_local:
+                shard |= {"bytes": part.bytes, "digest": part.digest}
+            data[split].append(shard)
     try:
-        for split in ("train", "validation"):
-            data[split] = []
-            for part in tokens.parts(f"{split}-arrow"):
-                facts = known[split, part.stem]
-                shard = TokenShard(tokens.local_file(part), facts["tokens"])
-                shard.check()
-                data[split].append({"path": shard.path, "tokens": shard.length, "source": facts["source"]})
-        if not data["train"]:
-            raise StageError(
-                "pretrain: tokenize wrote no Arrow shards (tokenize.arrow is off, or nothing was selected)"
-            )
         sources = {shard["source"] for shard in data["train"] if shard["tokens"]}
         if config.mixture:
             data["plan"] = [asdict(segment) for segment in config.mixture]
-            for number, segment in enumerate(read_segments(data["plan"])):
+            segments = read_segments(data["plan"])
+            check_lanes(segments, lanes_of(config.training))
+            for number, segment in enumerate(segments):
                 for source in sorted(set(segment.weights) - sources):
                     there = ", ".join(sorted(sources)) or "none"
                     raise PlanError(
@@ -116,8 +127,6 @@ def training_data(tokens: Output, config: PretrainConfig) -> dict[str, Any]:
                     )
     except PlanError as error:
         raise StageError(f"pretrain.mixture: {error}") from error
-    except TokenShardError as error:
-        raise StageError(f"pretrain: {error}") from error
     return {
         **data,
         "digest": tokens.digest,
@@ -137,7 +146,7 @@ def seen_in_training(outputs: Mapping[str, Output], stem: str, document_id: str)
     stem
         The documents part that the document is in.
     """
-    from model.config import ModelConfig, TrainingConfig, from_mapping
+    from model.config import ModelConfig, TrainingConfig, TrainingResources, from_mapping
     from model.schedule import Schedule
     from model.token_data import read_token_data
 
@@ -150,7 +159,7 @@ def seen_in_training(outputs: Mapping[str, Output], stem: str, document_id: str)
     )
     data = training_data(outputs["tokenize"], config)
     tokens = read_token_data(data, data["vocabulary_size"], "tokens")
-    schedule = tokens.training(config.training, Schedule)
+    schedule = tokens.training(config.training, Schedule, tokens.shard_cache(TrainingResources()))
     parts = outputs["tokenize"].parts("train-arrow")
     places = zip(tokens.train, parts, strict=True)
     shards = [shard.path for shard, part in places if part.stem.rpartition("-")[0] == stem]

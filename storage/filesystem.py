@@ -38,7 +38,8 @@ def digest_stream(stream: IO[bytes]) -> str:
     return f"{DIGEST_ALGORITHM}:{state.hexdigest()}"
 
 
-def _is_local(url: str) -> bool:
+def is_local(url: str) -> bool:
+    """Whether a path or URL names something on this machine's disk."""
     return "://" not in url or url.startswith(("file://", "local://"))
 
 
@@ -54,7 +55,7 @@ class Store:
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
         text = os.fspath(url)
-        self.is_local = _is_local(text)
+        self.is_local = is_local(text)
         if self.is_local:
             bare = text.split("://", 1)[1] if "://" in text else text
             self.root = Path(bare).expanduser().resolve()
@@ -97,12 +98,7 @@ class Store:
             folder = self.root / "tmp"
             folder.mkdir(parents=True, exist_ok=True)
             return folder
-        name = hashlib.blake2b(self.url.encode(), digest_size=8).hexdigest()
-        folder = Path(tempfile.gettempdir()) / f"gristmill-{os.getuid()}-{name}"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
-            raise PermissionError(errno.EPERM, "the scratch folder belongs to somebody else; set TMPDIR", str(folder))
-        return folder
+        return private_folder(hashlib.blake2b(self.url.encode(), digest_size=8).hexdigest())
 
     # ---------------------------------------------------------------- reading
 
@@ -283,6 +279,18 @@ class Store:
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def private_folder(name: str) -> Path:
+    """This user's folder of that name where the machine keeps temporary files, made if needed.
+
+    PermissionError if it is somebody else's.
+    """
+    folder = Path(tempfile.gettempdir()) / f"gristmill-{os.getuid()}-{name}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(errno.EPERM, "the scratch folder belongs to somebody else; set TMPDIR", str(folder))
+    return folder
 
 
 def json_bytes(value: Any, where: str) -> bytes:

@@ -126,11 +126,12 @@ class Output:
         copies = [_fetch(self.store, part, name) for part in parts]
         return copies[0].parent
 
-    def problems(self, *, digests: bool = False) -> list[str]:
-        """What is wrong with the files on disk: missing, of another size or, on request, of another digest."""
-        found = _file_problems(self.store, self.parts())
+    def problems(self, parts: Sequence[Part] | None = None, *, digests: bool = False) -> list[str]:
+        """What is wrong with the files of some parts, or all: missing, of another size or, on request, digest."""
+        parts = self.parts() if parts is None else parts
+        found = _file_problems(self.store, parts)
         if digests:
-            for part in self.parts():
+            for part in parts:
                 if part.path not in found and self.store.digest(part.path) != part.digest:
                     found[part.path] = f"{part.path} has other content than its digest says"
         return list(found.values())

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.data import IGNORED, Loader, TokenShard, TokenShardError, TokenStream
-from model.order import SMALL, Permutation
+from model.permutation import SMALL, Permutation
 from storage.schemas import token_schema
 from tests.model.token_files import END, VOCABULARY, documents, write_shard
 
