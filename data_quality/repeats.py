@@ -5,15 +5,16 @@ documents. A **run of words** is repeated if each of its windows of N folded wor
 documents; so it is the union of all common substrings of at least N words, whatever their case, punctuation and line
 breaks. Every passage that is marked was compared with its twin, not with a hash.
 
-Memory is bounded by the size of a part: `count_fragments` turns the texts of a part into hashes, `merge` adds those of
-all parts up by ranges of hashes and gives every part back the repeated ones that it holds; `find_places` does the same
-for the windows whose seed came back; `mark_lines` and `mark_words` cut, each part by its own small table.
+Memory is bounded by the size of a part and of a range of hashes: `count_fragments` turns the texts of a part into
+hashes, `merge` adds those of all parts up, range by range, and gives every part back the repeated ones that it holds;
+`find_places` does the same for the windows whose seed came back; `mark_lines` and `mark_words` cut, each part by its
+own small table.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from data_quality import repeats_kernels as kernels
+from data_quality.bands import sorted_places
 from data_quality.repeats_config import RepeatsConfig
 from data_quality.sketch import text_buffers, word_tables
 
@@ -52,6 +54,9 @@ TEXTS = pa.schema([pa.field("text", pa.large_string(), nullable=False)])
 """What repeats are compared with: lines, paragraphs and runs of words, each once a part."""
 REPEATED = pa.schema([_HASH, _COUNT, _FIRST, pa.field("part", pa.int64(), nullable=False), _TEXT, _POSITION])
 """The repeated ones among the PLACES of a part, with the counts of all parts, and where their text stands."""
+
+
+OWNER = pa.field("owner", pa.int32(), nullable=False)
 
 
 @dataclass(frozen=True)
@@ -171,65 +176,59 @@ def _changes(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def merge(
-    parts: int,
-    read: Callable[[int, int, int], dict[str, npt.NDArray[Any]]],
-    counted: Sequence[bool],
-    rows: int,
-    config: RepeatsConfig,
-    memory_rows: int,
-) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]]]]:
-    """Adds the documents of all parts up: the second step, and the fourth.
+    held: Sequence[dict[str, npt.NDArray[Any]]], counted: Sequence[bool], schema: pa.Schema, config: RepeatsConfig
+) -> pa.Table:
+    """Adds the documents of all parts up over a range of hashes: the second step, and the fourth.
 
     Parameters
     ----------
-    parts, rows
-        How many parts there are, and how many rows they have together.
-    read
-        Called with a part and a range of hashes (first, behind the last): the columns of FRAGMENTS or PLACES there.
+    held
+        Of every part the columns of FRAGMENTS or PLACES in the range. They are taken out of the dictionaries: what is
+        given is not held twice.
     counted
         Of every part, whether its documents count (`counted_sources`).
-    memory_rows
-        About how many rows are held at once; the hashes are taken in so many ranges.
+    schema
+        CANDIDATES, from FRAGMENTS, or REPEATED, from PLACES.
 
-    Yields
-    ------
-    (part, columns) range by range: the repeated hashes that the part holds, in order, with the documents of all
-    counted parts; of PLACES the columns `first`, `part`, `text` and `position` of the counted part with the smallest
-    `first` too.
+    Returns
+    -------
+    pa.Table
+        The repeated rows in the order of parts and hashes: `owner` (int32), the part that holds it, and the columns of
+        `schema`; `documents` of all counted parts, and `first`, `part`, `text` and `position` of the counted part with
+        the smallest `first`.
     """
-    slices = max(1, -(-rows // memory_rows))
-    most = limits(config)
-    for number in range(slices):
-        low, high = (2**64 * number // slices, 2**64 * (number + 1) // slices)
-        held = [read(part, low, high) for part in range(parts)]
-        if not held:
-            return
-        owner = np.repeat(np.arange(parts), [columns["hash"].size for columns in held])
-        columns = {name: np.concatenate([columns[name] for columns in held]) for name in held[0]}
-        del held
-        counts = np.asarray(counted, np.bool_)[owner]
-        keys = (owner, *([columns["first"]] if "first" in columns else []), ~counts, columns["hash"])
-        order = np.lexsort(keys)
-        hashes = columns["hash"][order]
-        changed = _changes(hashes)
-        starts = np.flatnonzero(changed)
-        if not starts.size:
-            continue
-        documents = np.add.reduceat(np.where(counts, columns["documents"], 0)[order], starts)
-        repeated = documents > most[(hashes[starts] & np.uint64(3)).astype(np.int64)]
-        group = np.cumsum(changed) - 1
-        kept = np.flatnonzero(repeated[group])
-        rows_kept, of = order[kept], group[kept]
-        made: dict[str, npt.NDArray[Any]] = {"hash": hashes[kept], "documents": documents[of]}
-        if "first" in columns:
-            chosen = order[starts[of]]
-            made |= {name: columns[name][chosen] for name in ("first", "text", "position")} | {"part": owner[chosen]}
-        by_part = np.argsort(owner[rows_kept], kind="stable")
-        cuts = np.searchsorted(owner[rows_kept][by_part], np.arange(parts + 1))
-        for part in range(parts):
-            mine = by_part[cuts[part] : cuts[part + 1]]
-            if mine.size:
-                yield part, {name: values[mine] for name, values in made.items()}
+    given = PLACES if "first" in schema.names else FRAGMENTS
+    owner = np.repeat(np.arange(len(held), dtype=np.int32), [columns["hash"].size for columns in held])
+    columns = {
+        field.name: np.concatenate(
+            [np.zeros(0, field.type.to_pandas_dtype()), *(some.pop(field.name) for some in held)]
+        )
+        for field in given
+    }
+    hashes, first = columns["hash"], columns.get("first", np.zeros(0, np.uint64))
+    order = sorted_places(hashes)
+    documents, chosen = np.empty(owner.size, np.int64), np.empty(owner.size, np.int64)
+    kernels.add_up(
+        hashes, order, owner, np.asarray(counted, np.bool_), columns.pop("documents"), first, limits(config), documents,
+        chosen,
+    )  # fmt: skip
+    kept = np.flatnonzero(documents)
+    rows = order[kept]
+    by_part = np.argsort(owner[rows], kind="stable")
+    rows, kept = rows[by_part], kept[by_part]
+    del order, by_part
+    values = {"owner": owner[rows], "hash": hashes[rows], "documents": documents[kept]}
+    if given is PLACES:
+        rows = chosen[kept]
+        values |= {name: columns[name][rows] for name in ("first", "text", "position")} | {"part": owner[rows]}
+    fields = pa.schema([OWNER, *schema])
+    return pa.table([pa.array(values[field.name], field.type) for field in fields], schema=fields)
+
+
+def of_part(merged: pa.Table, part: int) -> pa.Table:
+    """What a part holds of a table of `merge`, in the order of hashes, without the column `owner`."""
+    begin, end = np.searchsorted(merged.column("owner").to_numpy(), [part, part + 1]).tolist()
+    return merged.slice(begin, end - begin).drop_columns(["owner"])
 
 
 def find_places(

@@ -54,6 +54,42 @@ def look_up(wanted: Any, hashes: Array, bits: Array, table: Array) -> Any:
     return -1
 
 
+@njit(cache=True, nogil=True)
+def add_up(
+    hashes: Array, order: Array, owners: Array, counted: Array, documents: Array, first: Array, limits: Array,
+    totals: Array, chosen: Array,
+) -> None:  # fmt: skip
+    """The documents of every hash over all parts.
+
+    Parameters
+    ----------
+    hashes, order
+        uint64, and int64: their places in ascending order, equal ones by part.
+    owners, documents, first
+        By place: the part, how many of its documents hold the hash, and (or nothing) the smallest of their ids.
+    counted, limits
+        By part, whether its documents count; by kind, in how many a passage may stand without being repeated.
+    totals, chosen
+        int64, written in the order of `order`: the documents of the counted parts, 0 of what is not repeated, and the
+        place of the counted part with the smallest `first`.
+    """
+    begin = 0
+    while begin < order.size:
+        value = hashes[order[begin]]
+        total, best = 0, -1
+        end = begin
+        while end < order.size and hashes[order[end]] == value:
+            place = order[end]
+            if counted[owners[place]]:
+                total += documents[place]
+                if best < 0 or (first.size > 0 and first[place] < first[best]):
+                    best = place
+            end += 1
+        totals[begin:end] = total if total > limits[value & _KIND] else 0
+        chosen[begin:end] = best
+        begin = end
+
+
 # ------------------------------------------------------------------------------------------- lines and paragraphs
 
 
