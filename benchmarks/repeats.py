@@ -60,6 +60,7 @@ def gristmill(folder: Path, config: RepeatsConfig) -> Work:
         CANDIDATES,
         REPEATED,
         count_fragments,
+        find_holders,
         find_places,
         mark_lines,
         mark_words,
@@ -78,8 +79,12 @@ def gristmill(folder: Path, config: RepeatsConfig) -> Work:
         return [of_part(found, part) for part in range(PARTS)]
 
     def rounds(texts: list[Any], owners: list[Any]) -> list[tuple[int, int, int]]:
-        fragments = merged([count_fragments(some, config) for some in texts], CANDIDATES)
-        candidates = [table.column("hash").to_numpy() for table in fragments]
+        counts = [count_fragments(some, config) for some in texts]
+        found = merged([fragments for fragments, _ in counts], CANDIDATES)
+        candidates = [table.column("hash").to_numpy() for table in found]
+        held = [find_holders(*count, hashes) for count, hashes in zip(counts, candidates, strict=True)]
+        texts = [some.take(pa.array(rows)) for some, rows in zip(texts, held, strict=True)]
+        owners = [some[rows] for some, rows in zip(owners, held, strict=True)]
         places = [find_places(*row, config) for row in zip(texts, owners, candidates, strict=True)]
         spans: list[tuple[int, int, int]] = []
         for part, repeated in enumerate(merged([table for table, _ in places], REPEATED)):
@@ -95,7 +100,7 @@ def gristmill(folder: Path, config: RepeatsConfig) -> Work:
                 marked = mark_words(texts[part], owners[part], repeated, compared, rows, config)
             else:
                 marked = mark_lines(texts[part], 0, repeated, compared.take(pa.array(rows)), config)
-            numbers = (marked.rows + part * size).tolist()
+            numbers = (held[part][marked.rows] + part * size).tolist()
             spans += zip(numbers, marked.starts.tolist(), marked.ends.tolist(), strict=True)
         return spans
 

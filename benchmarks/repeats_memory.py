@@ -1,8 +1,8 @@
-"""How much memory does `repeats` take as `how.memory_megabytes` says? Its whole stage, one worker, on the hardest text.
+"""How much memory does `repeats` take, by `how.memory_megabytes`? The whole stage, one worker, text that is all hashes.
 
-20,000 documents of a thousand lines of ten random letters, in ten parts; one line in fifty stands in many documents. So
-there is a hash for every eleven bytes of text, three to five times as many as in prose. "spans" looks for runs of 13
-words too, in documents in which every tenth line is part of a copied passage of thirty lines.
+10,000 documents of a thousand lines of ten random letters, in ten parts; one line in fifty stands in many documents,
+one in ten is part of a copied passage of thirty lines. So there is a hash for every eleven bytes of text, three to five
+times as many as in prose. "spans" looks for runs of 13 words too. What a part takes is in all of the figures.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ if __name__ == "__main__":
                 for memory in (64, 512, 4096)
             },
             judge,
-            documents=20_000,
+            documents=10_000,
             packages=("numba", "numpy", "pyarrow"),
             repetitions=1,
         )

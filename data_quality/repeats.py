@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from data_quality import repeats_kernels as kernels
+from data_quality import passage_kernels, repeats_kernels
 from data_quality.bands import sorted_places
 from data_quality.repeats_config import RepeatsConfig
 from data_quality.sketch import text_buffers, word_tables
@@ -42,6 +42,8 @@ _POSITION = pa.field("position", pa.int64(), nullable=False)
 _FIRST = pa.field("first", pa.uint64(), nullable=False)
 FRAGMENTS = pa.schema([_HASH, _COUNT])
 """Sorted hashes of lines, paragraphs and seeds of windows of one part, and how many of its documents hold each."""
+HOLDERS = pa.schema([pa.field("document", pa.int32(), nullable=False)])
+"""The documents that hold the first of FRAGMENTS, then those that hold the second …: numbers in the part, ascending."""
 CANDIDATES = pa.schema([_HASH])
 """The FRAGMENTS of a part that are repeated in all parts together."""
 PLACES = pa.schema([_HASH, _COUNT, _FIRST, _TEXT, _POSITION])
@@ -95,9 +97,9 @@ def _passage_kinds(config: RepeatsConfig) -> list[tuple[int, int]]:
     """(kind, smallest size in bytes) of what is compared byte by byte."""
     kinds = []
     if config.line_documents is not None:
-        kinds.append((kernels.LINE, config.shortest_line))
+        kinds.append((passage_kernels.LINE, config.shortest_line))
     if config.paragraph_documents is not None:
-        kinds.append((kernels.PARAGRAPH, config.shortest_paragraph))
+        kinds.append((passage_kernels.PARAGRAPH, config.shortest_paragraph))
     return kinds
 
 
@@ -116,7 +118,7 @@ def _all_passages(texts: pa.LargeStringArray, kind: int, shortest: int, config: 
 
     def call(room: int) -> tuple[int, Any]:
         hashes, documents = np.empty(room, np.uint64), np.empty(room, np.int64)
-        number = kernels.hash_passages(data, offsets, kind, shortest, _seed(config), hashes, documents)
+        number = passage_kernels.hash_passages(data, offsets, kind, shortest, _seed(config), hashes, documents)
         return number, (hashes[:number], documents[:number])
 
     return _grown(call, max(1024, data.size // 40))
@@ -130,7 +132,7 @@ def _passages(texts: pa.LargeStringArray, kind: int, wanted: Hashes, config: Rep
 
     def call(room: int) -> tuple[int, Any]:
         rows, documents, places = np.empty(room, np.int64), np.empty(room, np.int64), np.empty((room, 4), np.int64)
-        number = kernels.find_passages(
+        number = passage_kernels.find_passages(
             data, offsets, kind, shortest, _seed(config), wanted, bits, table, rows, documents, places
         )
         return number, (rows[:number], documents[:number], places[:number])
@@ -138,15 +140,15 @@ def _passages(texts: pa.LargeStringArray, kind: int, wanted: Hashes, config: Rep
     return _grown(call, max(1024, data.size // 100))
 
 
-def count_fragments(texts: pa.LargeStringArray, config: RepeatsConfig) -> pa.Table:
-    """FRAGMENTS of the texts of one part: the first step."""
+def count_fragments(texts: pa.LargeStringArray, config: RepeatsConfig) -> tuple[pa.Table, pa.Table]:
+    """FRAGMENTS and HOLDERS of the texts of one part: the first step."""
     found = [_all_passages(texts, kind, shortest, config) for kind, shortest in _passage_kinds(config)]
     if config.substring_words:
         data, offsets = text_buffers(texts)
 
         def call(room: int) -> tuple[int, Any]:
             hashes, documents = np.empty(room, np.uint64), np.empty(room, np.int64)
-            number = kernels.hash_seeds(
+            number = repeats_kernels.hash_seeds(
                 data, offsets, *word_tables(), *_widths(config), _seed(config), hashes,
                 documents,
             )  # fmt: skip
@@ -155,9 +157,22 @@ def count_fragments(texts: pa.LargeStringArray, config: RepeatsConfig) -> pa.Tab
         found.append(_grown(call, max(1024, data.size // 40)))
     hashes = np.concatenate([hashes for hashes, _ in found])
     documents = np.concatenate([documents for _, documents in found])
-    order = np.argsort(hashes, kind="stable")  # documents of one kind, and so of one hash, are in order
-    values, _, counts = _by_hash(hashes[order], documents[order])
-    return pa.table([pa.array(values), pa.array(counts)], schema=FRAGMENTS)
+    order = sorted_places(hashes)  # documents of one kind, and so of one hash, are in order
+    hashes, documents = hashes[order], documents[order]
+    values, _, counts = _by_hash(hashes, documents)
+    held = documents[_changes(hashes) | _changes(documents)]
+    return (
+        pa.table([pa.array(values), pa.array(counts)], schema=FRAGMENTS),
+        pa.table([pa.array(held.astype(np.int32))], schema=HOLDERS),
+    )
+
+
+def find_holders(fragments: pa.Table, holders: pa.Table, candidates: Hashes) -> Integers:
+    """The documents of a part that hold any of its candidates, ascending: no others need be looked at."""
+    wanted = np.zeros(fragments.num_rows, np.bool_)
+    wanted[np.searchsorted(fragments.column("hash").to_numpy(), candidates)] = True
+    held = np.repeat(wanted, fragments.column("documents").to_numpy())
+    return np.unique(holders.column("document").to_numpy()[held]).astype(np.int64)
 
 
 def _by_hash(hashes: Hashes, documents: Integers) -> tuple[Hashes, Integers, Integers]:
@@ -208,7 +223,7 @@ def merge(
     hashes, first = columns["hash"], columns.get("first", np.zeros(0, np.uint64))
     order = sorted_places(hashes)
     documents, chosen = np.empty(owner.size, np.int64), np.empty(owner.size, np.int64)
-    kernels.add_up(
+    passage_kernels.add_up(
         hashes, order, owner, np.asarray(counted, np.bool_), columns.pop("documents"), first, limits(config), documents,
         chosen,
     )  # fmt: skip
@@ -238,10 +253,12 @@ def find_places(
 
     Parameters
     ----------
+    texts
+        Of the part, at least those of `find_holders`.
     owners
         The first eight bytes of each document's id, big-endian: the smallest one's text is compared.
     candidates
-        The hashes that came back for this part.
+        The CANDIDATES of the part.
     """
     _check_owners(texts, owners)
     data, offsets = text_buffers(texts)
@@ -259,7 +276,7 @@ def find_places(
         pieces.append(places[chosen, :2])
     if config.substring_words:
         hashes, documents, runs, positions, run_places = _windows(data, offsets, order, candidates, config)
-        by_hash = np.lexsort((rank[documents], hashes))
+        by_hash = sorted_places(hashes)  # they come in the order of ids
         values, starts, counts = _by_hash(hashes[by_hash], documents[by_hash])
         chosen = by_hash[starts]
         used, texts_of = np.unique(runs[chosen], return_inverse=True)
@@ -283,7 +300,7 @@ def _windows(data: Any, offsets: Integers, order: Integers, candidates: Hashes, 
         hashes = np.empty(room, np.uint64)
         documents, runs, positions = (np.empty(room, np.int64) for _ in range(3))
         places = np.empty((runs_room, 3), np.int64)
-        number, run = kernels.find_windows(
+        number, run = repeats_kernels.find_windows(
             data, offsets, order, *word_tables(), *_widths(config), _seed(config),
             candidates, bits, table, hashes, documents, runs, positions, places,
         )  # fmt: skip
@@ -306,7 +323,7 @@ def _table(hashes: Hashes) -> tuple[Hashes, Integers]:
     """A filter and a table of different hashes, for `look_up`; of the filter's bits at most a sixteenth are set."""
     bits = np.zeros(1 << max(6, (hashes.size // 4).bit_length()), dtype=np.uint64)
     table = np.full(1 << max(4, (4 * hashes.size - 1).bit_length()), -1, dtype=np.int64)
-    kernels.fill_table(hashes, bits, table)
+    passage_kernels.fill_table(hashes, bits, table)
     return bits, table
 
 
@@ -327,7 +344,7 @@ def mark_lines(
     known = repeated.column("hash").to_numpy()
     rows, documents, places = _passages(texts, kind, known, config)
     same = np.empty(rows.size, np.bool_)
-    kernels.same_bytes(
+    passage_kernels.same_bytes(
         data, places[:, 0], places[:, 1], other, other_offsets[rows], other_offsets[rows + 1], same
     )  # fmt: skip
     differ = np.unique(np.stack([rows[~same], documents[~same]], axis=1), axis=0)
@@ -369,7 +386,7 @@ def mark_words(
     while True:
         spans, wrong = np.empty((room, 3), np.int64), np.empty((wrong_room, 2), np.int64)
         found = np.zeros(hashes.size, np.int64)
-        number, collisions = kernels.mark_windows(
+        number, collisions = repeats_kernels.mark_windows(
             data, offsets, owners, *word_tables(), _widths(config)[0], _seed(config), hashes, bits, table, first, rows,
             positions, config.substring_keep == "first", other, other_offsets, spans, found, wrong,
         )  # fmt: skip
@@ -377,7 +394,7 @@ def mark_words(
             break
         room, wrong_room = max(room, number), max(wrong_room, collisions)
     of, starts, ends = (spans[:number, column].copy() for column in range(3))
-    kernels.whole_characters(data, offsets[of + 1], starts, ends, _marks())
+    repeats_kernels.whole_characters(data, offsets[of + 1], starts, ends, _marks())
     left = starts < ends
     of, starts, ends = of[left], starts[left] - offsets[of[left]], ends[left] - offsets[of[left]]
     return Marked(of, starts, ends, found, np.unique(wrong[:collisions], axis=0)[:, 0])

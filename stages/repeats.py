@@ -1,8 +1,8 @@
 """repeats: lines, paragraphs and runs of words that stand in many of the kept documents, marked to be cut.
 
 Parts: `cuts/<stem>`, row for row with `documents/<stem>`; `about/repeats`, what was found; and of the rounds before it
-`fragments/<stem>`, `candidates/<stem>`, `places/<stem>`, `texts/<stem>`, `repeated/<stem>` (`data_quality/repeats.py`).
-A part is done again only if what is repeated in it changed.
+`fragments/<stem>`, `holders/<stem>`, `candidates/<stem>`, `places/<stem>`, `texts/<stem>`, `repeated/<stem>`
+(`data_quality/repeats.py`). A part is done again only if what is repeated in it changed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Repeats(Stage[RepeatsConfig]):
     """
 
     name = "repeats"
-    version = 1
+    version = 2
     needs = ("ingest", "deduplicate")
 
     def __init__(self, config: RepeatsConfig, memory: int) -> None:
@@ -62,26 +62,32 @@ class Repeats(Stage[RepeatsConfig]):
         receipts = yield first
         wanted = self.config.counted_sources
         counted = [not wanted or receipt.notes["source"] in wanted for receipt in receipts]
-        receipts = yield from self._merging("candidates", _made(receipts, "fragments"), counted, done)
-        candidates = _made(receipts, "candidates")
+        fragments, holders = _made(receipts, "fragments"), _made(receipts, "holders")
+        receipts = yield from self._merging("candidates", fragments, counted, done)
+        found = [*zip(fragments, holders, _made(receipts, "candidates"), strict=True)]
         receipts = yield [
-            self._unit(unit, "places", {"candidates": [part]}) for unit, part in zip(first, candidates, strict=True)
+            self._unit(unit, "places", {"candidates": [parts[-1]]}, parts)
+            for unit, parts in zip(first, found, strict=True)
         ]
         texts = _made(receipts, "texts")
         receipts = yield from self._merging("repeated", _made(receipts, "places"), counted, done)
         used_by_part = [used for receipt in receipts for used in receipt.notes["used"]]
         yield [
-            self._unit(unit, "cuts", {"repeated": [part], "texts": [texts[number] for number in used]})
-            for unit, part, used in zip(first, _made(receipts, "repeated"), used_by_part, strict=True)
+            self._unit(unit, "cuts", {"repeated": [part], "texts": [texts[number] for number in used]}, parts)
+            for unit, parts, part, used in zip(first, found, _made(receipts, "repeated"), used_by_part, strict=True)
         ]
 
-    def _unit(self, first: Unit, step: str, reads: dict[str, list[Part]]) -> Unit:
-        """A unit of a later round: its key holds the content of what it reads, its payload where that lies."""
+    def _unit(self, first: Unit, step: str, reads: dict[str, list[Part]], found: Sequence[Part]) -> Unit:
+        """A unit of a later round: its key holds the content of what it reads, its payload where that lies.
+
+        `found` (fragments, holders, candidates) only tells which documents need not be looked at.
+        """
         digests = {name: [part.digest for part in parts] for name, parts in reads.items()}
         paths = {name: [part.path for part in parts] for name, parts in reads.items()}
         keep = self.config.substring_keep if step == "cuts" else None
         key = self.unit_key(first=first.key, step=step, digests=digests, keep=keep)
-        return replace(first, key=key, payload={"stem": first.name, "step": step, **paths})
+        payload = {"stem": first.name, "step": step, "found": [part.path for part in found], **paths}
+        return replace(first, key=key, payload=payload)
 
     def _merging(
         self, kind: str, parts: list[Part], counted: list[bool], done: Callable[[str], bool]
@@ -151,10 +157,8 @@ class Repeats(Stage[RepeatsConfig]):
         writer.notes["used"] = uses
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-        import pyarrow.compute as pc
-
-        from data_quality.repeats import FRAGMENTS, PLACES, TEXTS, count_fragments, find_places
-        from storage.arrow_files import read_parquet
+        from data_quality.repeats import FRAGMENTS, HOLDERS, PLACES, TEXTS, count_fragments, find_holders, find_places
+        from storage.arrow_files import read_parquet, read_rows
 
         step = unit.payload["step"]
         if step == "merge":
@@ -162,25 +166,32 @@ class Repeats(Stage[RepeatsConfig]):
         if step == "divide":
             return self._divide(unit, writer)
         stem = unit.payload["stem"]
-        kept = pc.indices_nonzero(
-            pc.is_null(inputs["deduplicate"].read(f"decisions/{stem}", ["dropped_by"]).column("dropped_by"))
-        )
-        documents = inputs["ingest"].read(f"documents/{stem}", ["id", "text", "source"])
-        ids, texts = documents.column("id").combine_chunks(), documents.column("text").take(kept).combine_chunks()
+        dropped_by = inputs["deduplicate"].read(f"decisions/{stem}", ["dropped_by"]).column("dropped_by")
+        kept = dropped_by.is_null().to_numpy().nonzero()[0]
         if step == "fragments":
-            writer.parquet(f"fragments/{stem}", count_fragments(texts, self.config), FRAGMENTS)
-            source = documents.column("source")
-            writer.notes["source"] = source[0].as_py() if len(source) else ""
-        elif step == "places":
-            [path] = unit.payload["candidates"]
-            candidates = read_parquet(writer.store, path).column("hash").to_numpy()
-            places, found = find_places(texts, _beginnings(ids.take(kept)), candidates, self.config)
+            documents = inputs["ingest"].read(f"documents/{stem}", ["text", "source"])
+            texts = documents.column("text").take(kept).combine_chunks()
+            fragments, holders = count_fragments(texts, self.config)
+            writer.parquet(f"fragments/{stem}", fragments, FRAGMENTS)
+            writer.parquet(f"holders/{stem}", holders, HOLDERS)
+            writer.notes["source"] = documents.column("source")[0].as_py() if documents.num_rows else ""
+            return None
+        fragments, holders, table = (read_parquet(writer.store, path) for path in unit.payload["found"])
+        candidates = table.column("hash").to_numpy()
+        rows = kept[find_holders(fragments, holders, candidates)]
+        path = inputs["ingest"].part(f"documents/{stem}").path
+        documents = read_rows(inputs["ingest"].store, path, ["id", "text"], rows)
+        texts, owners = documents.column("text").combine_chunks(), _beginnings(documents.column("id").combine_chunks())
+        if step == "places":
+            places, found = find_places(texts, owners, candidates, self.config)
             writer.parquet(f"places/{stem}", places, PLACES)
             writer.parquet(f"texts/{stem}", found, TEXTS)
-        else:
-            self._cut(unit, ids, texts, kept.to_numpy().astype("int64"), writer)
+            return None
+        ids = inputs["ingest"].read(f"documents/{stem}", ["id"]).column("id").combine_chunks()
+        return self._cut(unit, ids, texts, owners, rows, writer)
 
-    def _cut(self, unit: Unit, ids: Any, texts: Any, kept: Any, writer: PartWriter) -> None:
+    def _cut(self, unit: Unit, ids: Any, texts: Any, owners: Any, numbers: Any, writer: PartWriter) -> None:
+        """Cuts of a part with these `ids`; `texts`, `owners` and `numbers` (rows) are of what may have any."""
         import numpy as np
         import pyarrow as pa
 
@@ -192,7 +203,6 @@ class Repeats(Stage[RepeatsConfig]):
         repeated = read_parquet(writer.store, path)
         compared, rows = _compared(writer.store, repeated, unit.payload["texts"])
         kinds = repeated.column("hash").to_numpy() & np.uint64(3)
-        owners = _beginnings(ids.take(pa.array(kept)))
         spans: list[tuple[Any, Any, Any]] = []
         reasons: list[str] = []
         totals, collisions, shown = {}, [], []
@@ -205,7 +215,7 @@ class Repeats(Stage[RepeatsConfig]):
                 marked = mark_words(texts, owners, table, compared, of, self.config)
             else:
                 marked = mark_lines(texts, kind, table, compared.take(pa.array(of)), self.config)
-            spans.append((kept[marked.rows], marked.starts, marked.ends))
+            spans.append((numbers[marked.rows], marked.starts, marked.ends))
             reasons += [REASONS[name]] * marked.rows.size
             totals[name] = {
                 "spans": marked.rows.size,

@@ -21,6 +21,7 @@ from data_quality.repeats import (
     PLACES,
     REPEATED,
     count_fragments,
+    find_holders,
     find_places,
     mark_lines,
     mark_words,
@@ -60,9 +61,13 @@ def repeats(
     counted = counted or [True] * len(parts)
     texts = [pa.array([text for _, text in part], pa.large_string()) for part in parts]
     owners = [np.array([number for number, _ in part], np.uint64) for part in parts]
-    fragments = [count_fragments(part, config) for part in texts]
-    merged_fragments = merged(fragments, counted, CANDIDATES, config, ranges)
+    counts = [count_fragments(part, config) for part in texts]
+    merged_fragments = merged([fragments for fragments, _ in counts], counted, CANDIDATES, config, ranges)
     candidates = [table.column("hash").to_numpy() for table in merged_fragments]
+    # From here on only the documents in which there may be anything.
+    held = [find_holders(*count, hashes) for count, hashes in zip(counts, candidates, strict=True)]
+    texts = [part.take(pa.array(rows)) for part, rows in zip(texts, held, strict=True)]
+    owners = [numbers[rows] for numbers, rows in zip(owners, held, strict=True)]
     places = [find_places(*row, config) for row in zip(texts, owners, candidates, strict=True)]
     assert all(table.schema == PLACES for table, _ in places)
     found = merged([table for table, _ in places], counted, REPEATED, config, ranges)
@@ -296,7 +301,7 @@ def test_equal_hashes_of_different_passages_are_no_repeat() -> None:
     texts = pa.array(["one line of text\na line d e f g"] * 3, pa.large_string())
     owners = np.arange(3, dtype=np.uint64)
     config = RepeatsConfig(line_documents=1, substring_words=4)
-    hashes = count_fragments(texts, config)["hash"].to_numpy()
+    hashes = count_fragments(texts, config)[0]["hash"].to_numpy()
     places, found = find_places(texts, owners, hashes, config)
     for kind, name in ((0, "line"), (2, "words")):
         rows = places.filter(pa.array((places["hash"].to_numpy() & np.uint64(3)) == kind))
