@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import secrets
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -16,12 +18,13 @@ from corpus.config import ExportConfig, IngestConfig, SourceConfig
 from corpus.cuts import apply_cuts
 from corpus.documents import document_id
 from data_quality.quality_config import CutsConfig
+from data_quality.repeats import CANDIDATES, FRAGMENTS, PLACES, REPEATED, merge
 from data_quality.repeats_config import RepeatsConfig
 from stages.base import Resources, StageError
 from stages.config import QualityStageConfig, RunConfig
 from stages.graph import make_stage, make_stages
 from stages.pool import WorkerPool
-from stages.repeats import Repeats
+from stages.repeats import ROW_BYTES, Repeats
 from stages.runner import PlainBatches, StageResult, run_stage
 from storage.arrow_files import open_parquet
 from storage.filesystem import Store
@@ -125,6 +128,30 @@ def test_hashes_that_do_not_fit_in_memory_are_merged_by_ranges(tmp_path: Path) -
     assert results[1, 4_000].units > 30
 
 
+@pytest.mark.parametrize(
+    ("kind", "given", "schema"), [("candidates", FRAGMENTS, CANDIDATES), ("repeated", PLACES, REPEATED)]
+)
+def test_a_merge_takes_no_more_memory_than_is_planned_for_a_row(kind: str, given: pa.Schema, schema: pa.Schema) -> None:
+    def held(rows: int) -> list[dict[str, Any]]:
+        hashes = np.sort(np.random.default_rng(1).integers(0, 2**62, rows // 4, np.uint64)) << np.uint64(2)
+        return [
+            {field.name: np.ones(rows // 4, field.type.to_pandas_dtype()) for field in given} | {"hash": hashes.copy()}
+            for _ in range(4)
+        ]
+
+    config = RepeatsConfig(line_documents=1)
+    merge(held(400), [True] * 4, schema, config)  # compiled
+    rows = 400_000
+    tracemalloc.start()
+    parts = held(rows)
+    tracemalloc.reset_peak()
+    table = merge(parts, [True] * 4, schema, config)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert table.num_rows == rows, "all of them are repeated"
+    assert peak <= rows * ROW_BYTES[kind]
+
+
 def test_ranges_of_hashes_are_read_by_row_groups(
     local_store: Store, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +225,7 @@ _RUN = """
 import sys
 from stages.base import Resources
 from stages.pool import WorkerPool
-from stages.repeats import Repeats
+from stages.repeats import ROW_BYTES, Repeats
 from stages.runner import PlainBatches, run_stage
 from storage.filesystem import Store
 from tests.stages.corpora import inputs
@@ -244,6 +271,16 @@ def test_passages_whose_hashes_collide_stop_the_stage(local_store: Store) -> Non
     with pytest.raises(StageError, match=r"hash 77.* set repeats\.seed to another number than 0"):
         stage.finish({}, made, PartWriter(local_store, "outputs/repeats/x", "finish"))
     stage.finish({}, made[:1], PartWriter(local_store, "outputs/repeats/x", "finish"))  # 3 documents are enough
+
+
+def test_memory_is_what_the_run_gives_a_worker() -> None:
+    source = SourceConfig(name="web", kind="jsonl", path="in")
+    config = RunConfig(
+        ingest=IngestConfig(sources=(source,)), repeats=RepeatsConfig(), how=Resources(memory_megabytes=3)
+    )
+    stage = make_stage("repeats", config)
+    assert isinstance(stage, Repeats)
+    assert stage.memory == 3 << 20
 
 
 def test_wrong_settings_are_refused_by_name() -> None:
