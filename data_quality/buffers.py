@@ -65,12 +65,3 @@ def character_kinds() -> npt.NDArray[np.uint8]:
     kinds[letters] |= LETTER
     kinds.setflags(write=False)
     return kinds
-
-
-@lru_cache(maxsize=1)
-def byte_pairs() -> npt.NDArray[np.uint8]:
-    """What `scan_kernels.scan_line` does at a byte, by byte + 256 * the next byte: uint8[65536]."""
-    from data_quality.scan_kernels import make_byte_pairs
-
-    pairs: npt.NDArray[np.uint8] = make_byte_pairs()
-    return pairs

@@ -44,7 +44,22 @@ def _load_eight(typing_context: Any, array: Any, index: Any) -> Any:
     return types.uint64(array, types.int64), generate
 
 
+def _store_eight(typing_context: Any, array: Any, index: Any, eight: Any) -> Any:
+    """Writes a uint64 as the eight bytes from `index` of a uint8 array; all eight must lie in the array."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        buffer = cgutils.create_struct_proxy(signature.args[0])(  # type: ignore[no-untyped-call]
+            context, builder, arguments[0]
+        )
+        place = builder.gep(buffer.data, [arguments[1]])
+        builder.store(arguments[2], builder.bitcast(place, ir.IntType(64).as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.uint64), generate
+
+
 load_eight: Any = intrinsic(_load_eight)
+store_eight: Any = intrinsic(_store_eight)
 
 
 @njit(cache=True, nogil=True)

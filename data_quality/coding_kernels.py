@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 
 from data_quality.byte_kernels import Array, load, load_eight
+from data_quality.mask_kernels import NONE, first_one
 
 MINIMUM = 4
 WINDOW = 65_535
@@ -46,6 +47,22 @@ def _four(values: Array, at: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def _same_bytes(values: Array, before: int, at: int, end: int) -> int:
+    """How many bytes from `before` on are those from `at` on, which stop at `end`."""
+    start = at
+    while at + 8 <= end:
+        other = load_eight(values, before) ^ load_eight(values, at)
+        if other != NONE:
+            return at - start + (np.int64(first_one(other)) >> 3)
+        before += 8
+        at += 8
+    while at < end and values[at] == values[before]:
+        before += 1
+        at += 1
+    return at - start
+
+
+@njit(cache=True, nogil=True)
 def _coded_bytes(values: Array, begin: int, end: int, base: int, table: Any) -> int:
     """Bytes of the code of values[begin:end]; `table` (int32[2^TABLE_BITS]) holds positions from `base` on, or -1."""
     coded, anchor, at = 0, begin, begin
@@ -57,9 +74,7 @@ def _coded_bytes(values: Array, begin: int, end: int, base: int, table: Any) -> 
         if before < begin or at - before > WINDOW or _four(values, before) != word:
             at += 1 + ((at - anchor) >> PATIENCE_BITS)
             continue
-        match = at + MINIMUM
-        while match < end and values[match] == values[before + match - at]:
-            match += 1
+        match = at + MINIMUM + _same_bytes(values, before + MINIMUM, at + MINIMUM, end)
         literals = at - anchor
         coded += 1 + _more(literals) + literals + 2 + _more(match - at - MINIMUM)
         at = anchor = match

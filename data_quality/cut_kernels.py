@@ -12,11 +12,16 @@ from data_quality.scan_kernels import (
     C4_MAX_WORD_CHARACTERS,
     CITATIONS,
     FLAGS,
+    FOUND,
+    LINE_END,
+    LINES_AT_ONCE,
     LONGEST_WORD,
+    TAIL,
     WORDS_FOUND,
     citation,
     end_mark,
     scan_line,
+    scan_lines,
     strip,
     without_citations,
 )
@@ -29,7 +34,7 @@ KEPT, LONG_WORD, NO_END_MARK, FEW_WORDS, JAVASCRIPT, POLICY, CITATION = range(7)
 
 @njit(cache=True, nogil=True)
 def c4_spans(
-    values: Array, offsets: Array, pairs: Array, marks: Array, min_words: int, with_citations: bool, least_mark: int,
+    values: Array, offsets: Array, marks: Array, min_words: int, with_citations: bool, least_mark: int,
     counts: Array, starts: Array, ends: Array, codes: Array,
 ) -> int:  # fmt: skip
     """Finds the lines that C4 removes, and the citations in those that it keeps.
@@ -38,8 +43,8 @@ def c4_spans(
     ----------
     values, offsets
         uint8 and int64: the buffers of a large_string array.
-    pairs, marks
-        `buffers.byte_pairs` and `punctuation.mark_bits`.
+    marks
+        `punctuation.mark_bits`.
     min_words, with_citations
         Fewer words, and a line is removed; whether the marks of citations count as words.
     least_mark
@@ -54,17 +59,22 @@ def c4_spans(
     longest = 0
     for row in range(len(offsets) - 1):
         longest = max(longest, offsets[row + 1] - offsets[row])
-    scratch = np.empty(longest + 8, np.uint8)
+    scratch, tail = np.empty(longest + 8, np.uint8), np.empty(TAIL, np.uint8)
     copy = readable(values, scratch)
-    found = np.empty(9, np.int64)
+    lines, cited_line = np.empty((LINES_AT_ONCE, FOUND), np.int64), np.empty((1, FOUND), np.int64)
     number = 0
     for row in range(len(offsets) - 1):
         first, begin, limit = number, offsets[row], offsets[row + 1]
         origin = begin
         kept_until = begin  # end of the last line that stays, without its line end
         cut_before = False
+        lines_found, line_number = 0, 0
         while begin < limit:
-            end = scan_line(values, begin, limit, pairs, marks, found)
+            if line_number == lines_found:
+                lines_found, line_number = scan_lines(values, begin, limit, marks, tail, lines), 0
+            found = lines[line_number]
+            line_number += 1
+            end = found[LINE_END]
             following = min(end + 1, limit)
             left, right = strip(values, begin, end, marks)
             if left == right:
@@ -73,8 +83,9 @@ def c4_spans(
                 begin = following
                 continue
             code = _judge(
-                values, left, right, pairs, marks, min_words, with_citations, least_mark, scratch, copy, found
-            )
+                values, left, right, marks, min_words, with_citations, least_mark, scratch, copy, tail, found,
+                cited_line,
+            )  # fmt: skip
             cut_before = code != KEPT
             if not cut_before:
                 kept_until = right
@@ -102,8 +113,8 @@ def c4_spans(
 
 @njit(cache=True, nogil=True)
 def _judge(
-    values: Array, left: int, right: int, pairs: Array, marks: Array, min_words: int, with_citations: bool,
-    least_mark: int, scratch: Array, copy: Array, found: Array,
+    values: Array, left: int, right: int, marks: Array, min_words: int, with_citations: bool, least_mark: int,
+    scratch: Array, copy: Array, tail: Array, found: Array, cited_line: Array,
 ) -> int:  # fmt: skip
     """The first reason to remove the line values[left:right], of which `found` tells, or KEPT."""
     if found[LONGEST_WORD] > C4_MAX_WORD_CHARACTERS:
@@ -113,7 +124,8 @@ def _judge(
         right = without_citations(values, left, right, scratch)
         zero: Any = np.int64(0)  # numba compiles a call anew for every literal
         values, left = copy, zero
-        scan_line(copy, zero, right, pairs, marks, found)
+        scan_line(copy, zero, right, marks, tail, cited_line)
+        found = cited_line[0]
     if end_mark(values, left, right) < least_mark:
         return NO_END_MARK
     if (words if with_citations else found[WORDS_FOUND]) < min_words:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_quality.buffers import byte_pairs, string_buffers
+from data_quality.buffers import string_buffers
 from data_quality.punctuation import mark_bits
 from data_quality.quality_config import C4Reading, CutsConfig
 from storage.schemas import CUTS
@@ -86,8 +86,8 @@ def c4_lines(
     room = int(np.count_nonzero(used == ord("\n")) + np.count_nonzero(used == ord("["))) + len(texts)
     counts, starts, ends, reasons = (np.zeros(size, np.int64) for size in (len(texts), room, room, room))
     number = c4_spans(
-        values, offsets, byte_pairs(), mark_bits(), usual_words if min_words is None else min_words, with_citations,
-        least_mark, counts, starts, ends, reasons,
+        values, offsets, mark_bits(), usual_words if min_words is None else min_words, with_citations, least_mark,
+        counts, starts, ends, reasons,
     )  # fmt: skip
     names = pa.array(C4_REASONS, pa.string()).take(pa.array(reasons[:number]))
     return _span_lists(counts, starts[:number], ends[:number], names)

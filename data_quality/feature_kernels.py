@@ -21,11 +21,13 @@ from data_quality.byte_kernels import (
     first,
     hash_lower_ascii,
     hash_range,
+    load,
     load_eight,
-    previous,
     readable,
     step,
 )
+from data_quality.mask_kernels import BLOCK
+from data_quality.split_kernels import CLASS_BITS, LATIN, LETTER, OWN_WORD, SOLID, WORD, core, split_words
 
 # Columns of the `counts` array that `count_words` fills; numba freezes them into the machine code.
 WORDS, NON_SYMBOL_WORDS, NON_SYMBOL_CHARACTERS, WORD_CHARACTERS, ALPHABETIC_WORDS, LONGEST_WORD = range(6)
@@ -35,94 +37,8 @@ TOP_2_GRAM_CHARACTERS = 15  # then 3, 4: characters under the most frequent n-gr
 DUPLICATE_5_GRAM_CHARACTERS = 18  # then 6, 7, 8, 9, 10: characters under repeated n-grams
 COUNTS = 24
 
-# Bits of the `kinds` table: what `character_kinds` says of a code point.
-SPACE, WORD, PUNCTUATION, OWN_WORD, CLASS_BITS, LETTER, NUMBER = 0, 1, 2, 3, 3, 4, 8
-_SOLID = 1  # in WORD and OWN_WORD
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-_LATIN = 1  # the number of the script of ASCII letters
-
-
-@njit(cache=True, nogil=True)
-def split_words(
-    values: Array, begin: int, end: int, kinds: Array, scripts: Array, starts: Array, ends: Array, lengths: Array,
-    mets: Array, letters: Array,
-) -> tuple[int, int, int]:  # fmt: skip
-    """Finds the words of values[begin:end]; says how many they are, how many numbers and white space characters.
-
-    Written for every word: byte range (int64), characters (int32), the kinds of its characters or-ed (uint8). `letters`
-    (int64[256]) is overwritten: letters and marks by number of the script.
-    """
-    letters[:] = 0
-    words, numbers, white, latin = 0, 0, 0, 0
-    at = begin
-    while at < end:
-        byte = values[at]
-        if byte < 0x80:
-            if kinds[byte] & CLASS_BITS == SPACE:
-                white += 1
-                at += 1
-                continue
-        else:
-            code, size = decode(values, at, end)
-            if kinds[code] & CLASS_BITS == SPACE:
-                white += 1
-                at += size
-                continue
-        start, length, met = at, 0, np.int64(0)
-        while at < end:
-            byte = values[at]
-            if byte < 0x80:
-                kind: Any = np.int64(kinds[byte])
-                if kind & CLASS_BITS == SPACE:
-                    break
-                latin += (kind >> 2) & 1
-                numbers += kind >> 3
-                met |= kind
-                at += 1
-                length += 1
-                continue
-            code, size = decode(values, at, end)
-            kind = np.int64(kinds[code])
-            if kind & CLASS_BITS == SPACE or (kind & CLASS_BITS == OWN_WORD and length > 0):
-                break
-            if kind & LETTER:
-                letters[scripts[code]] += 1
-            numbers += kind >> 3
-            met |= kind
-            at += size
-            length += 1
-            if kind & CLASS_BITS == OWN_WORD:
-                break
-        starts[words], ends[words], lengths[words], mets[words] = start, at, length, met
-        words += 1
-    letters[_LATIN] += latin
-    return words, numbers, white
-
-
-@njit(cache=True, nogil=True)
-def core(values: Array, start: int, end: int, kinds: Array) -> tuple[int, int]:
-    """The range from the first to the last character of values[start:end] that is no punctuation; one there must be."""
-    while True:
-        if values[start] < 0x80:
-            if kinds[values[start]] & _SOLID:
-                break
-            start += 1
-            continue
-        code, size = decode(values, start, end)
-        if kinds[code] & _SOLID:
-            break
-        start += size
-    while True:
-        if values[end - 1] < 0x80:
-            if kinds[values[end - 1]] & _SOLID:
-                return start, end
-            end -= 1
-            continue
-        at = previous(values, start, end)
-        code, _ = decode(values, at, end)
-        if kinds[code] & _SOLID:
-            return start, end
-        end = at
+_SMALL = np.uint64(0x2020202020202020)  # makes small letters of capitals, and letters of nothing else
 
 
 @njit(cache=True, nogil=True)
@@ -158,6 +74,27 @@ def listed(hashed: Any, number: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def short_place(key: Any, mask: int) -> int:
+    """Where in a table of mask + 1 places a word of at most eight bytes stands, which is its own key; no other does."""
+    place: int = int((key * LAST) >> SHIFT) & mask
+    return place
+
+
+@njit(cache=True, nogil=True)
+def enter_short_words(words: Array, places: Array, short_keys: Array, short_stops: Array) -> bool:
+    """Puts words (uint64) and their `places` (int64) where `short_place` says; False if two belong to one place.
+
+    `short_keys` (uint64 zeros) and `short_stops` (int64) are of one size, a power of two.
+    """
+    for i in range(words.size):
+        place = short_place(words[i], short_keys.size - 1)
+        if short_keys[place] != 0 and short_keys[place] != words[i]:
+            return False
+        short_keys[place], short_stops[place] = words[i], places[i]
+    return True
+
+
+@njit(cache=True, nogil=True)
 def enter_words(values: Array, offsets: Array, lists: Array, keys: Array, places: Array) -> None:
     """Gives every folded word of a large_string array a place in `keys`, and writes it to `places` (int64).
 
@@ -175,14 +112,27 @@ def enter_words(values: Array, offsets: Array, lists: Array, keys: Array, places
 
 
 @njit(cache=True, nogil=True)
+def _top_characters(starts: Array, grams: Array, alive: Array, living: int, best: int, n: int) -> int:
+    """Characters under the n-grams that are the one at `best`, each counted once."""
+    wanted = grams[best]
+    covered, characters = 0, 0
+    for k in range(living):
+        i = alive[k]
+        if grams[i] == wanted:
+            characters += starts[i + n] - starts[max(i, covered)]
+            covered = i + n
+    return characters
+
+
+@njit(cache=True, nogil=True)
 def _repeated_pairs(
     word_hashes: Array, starts: Array, words: int, table: Array, grams: Array, seen: Array, alive: Array, counts: Array
 ) -> int:
     """The first step of `_repeated_n_grams`, n = 2, which looks at every word; says how many are alive."""
-    size = capacity(words)
+    size = 2 * capacity(words)  # sparse, since most pairs occur once and should find their place free
     table[:size] = -1
     mask = size - 1
-    best, best_count = -1, 1
+    best, best_count = np.int64(-1), np.int64(1)
     for i in range(words - 1):
         gram = step(word_hashes[i] * LAST, word_hashes[i + 1])  # the order of the two words matters
         grams[i] = gram
@@ -195,22 +145,25 @@ def _repeated_pairs(
             table[slot] = i
             seen[i] = 1
             continue
-        seen[earliest] += 1
+        count = seen[earliest] + 1
+        seen[earliest] = count
         seen[i] = 2  # marks this position as one of several
-        if seen[earliest] > best_count or (seen[earliest] == best_count and earliest < best):
-            best, best_count = earliest, seen[earliest]
+        if count > best_count or (count == best_count and earliest < best):
+            best, best_count = np.int64(earliest), np.int64(count)
     if best < 0:
         return 0
-    wanted = grams[best]
-    covered, top_characters, living = 0, 0, 0
-    for i in range(words - 1):
-        if seen[i] > 1:
-            alive[living] = i
-            living += 1
-            if grams[i] == wanted:
-                top_characters += starts[i + 2] - starts[max(i, covered)]
-                covered = i + 2
-    counts[TOP_2_GRAM_CHARACTERS] = top_characters
+    living = _keep_repeated(alive, seen, words - 1)
+    counts[TOP_2_GRAM_CHARACTERS] = _top_characters(starts, grams, alive, living, best, 2)
+    return living
+
+
+@njit(cache=True, nogil=True)
+def _keep_repeated(alive: Array, seen: Array, positions: int) -> int:
+    """Fills `alive` with the positions below `positions` that were seen more than once; says how many they are."""
+    living = 0
+    for i in range(positions):
+        alive[living] = i  # without a branch: which ones repeat is hard to predict
+        living += seen[i] > 1
     return living
 
 
@@ -230,14 +183,14 @@ def _repeated_n_grams(
         # The (n-1)-gram one word on must repeat too, i.e. be the next entry: entries ascend.
         kept = 0
         for k in range(living - 1):
-            if alive[k + 1] == alive[k] + 1:
-                alive[kept] = alive[k]
-                kept += 1
+            here = alive[k]
+            alive[kept] = here
+            kept += alive[k + 1] == here + 1
         if kept < 2:
             return
         size = capacity(kept)
         table[:size] = -1
-        best, best_count = -1, 1
+        best, best_count = np.int64(-1), np.int64(1)
         covered, duplicate_characters = 0, 0
         for k in range(kept):
             i = alive[k]
@@ -246,38 +199,49 @@ def _repeated_n_grams(
             if earliest == i:
                 seen[i] = 1
                 continue
-            seen[earliest] += 1
+            count = seen[earliest] + 1
+            seen[earliest] = count
             seen[i] = 2  # marks this position as one of several
-            if seen[earliest] > best_count or (seen[earliest] == best_count and earliest < best):
-                best, best_count = earliest, seen[earliest]
+            if count > best_count or (count == best_count and earliest < best):
+                best, best_count = np.int64(earliest), np.int64(count)
             if n >= 5:
                 duplicate_characters += starts[i + n] - starts[max(i, covered)]
                 covered = i + n
         if best < 0:
             return
         if n <= 4:
-            wanted = grams[best]
-            covered, top_characters = 0, 0
-            for k in range(kept):
-                i = alive[k]
-                if grams[i] == wanted:
-                    top_characters += starts[i + n] - starts[max(i, covered)]
-                    covered = i + n
-            counts[TOP_2_GRAM_CHARACTERS + n - 2] = top_characters
+            counts[TOP_2_GRAM_CHARACTERS + n - 2] = _top_characters(starts, grams, alive, kept, best, n)
         else:
             counts[DUPLICATE_5_GRAM_CHARACTERS + n - 5] = duplicate_characters
         living = 0
         for k in range(kept):
-            if seen[alive[k]] > 1:
-                alive[living] = alive[k]
-                living += 1
+            here = alive[k]
+            alive[living] = here
+            living += seen[here] > 1
+
+
+@njit(cache=True, nogil=True)
+def _count_scripts(letters: Array, row: Array) -> None:
+    """Fills the columns on letters and scripts from the letters by number of the script, 0 being that of none."""
+    others = 0
+    for script in range(LATIN + 1, letters.size):
+        others |= letters[script]
+    last = letters.size if others else LATIN + 1  # most texts are of one script
+    row[LETTERS] = letters[0]
+    for script in range(1, last):
+        found = letters[script]
+        row[LETTERS] += found
+        row[SCRIPTED_LETTERS] += found
+        row[SCRIPTS] += found > 0
+        if found > row[SCRIPT_LETTERS]:
+            row[SCRIPT], row[SCRIPT_LETTERS] = script, found
 
 
 @njit(cache=True, nogil=True)
 def count_words(
-    values: Array, offsets: Array, kinds: Array, folds: Array, scripts: Array, stop_keys: Array, stop_starts: Array,
-    stop_number: int, lists: Array, unigrams: Array, log_probabilities: Array, unknown: float, counts: Array,
-    sums: Array,
+    values: Array, offsets: Array, kinds: Array, folds: Array, scripts: Array, stop_keys: Array, short_keys: Array,
+    short_stops: Array, stop_number: int, lists: Array, unigrams: Array, log_probabilities: Array, unknown: float,
+    counts: Array, sums: Array,
 ) -> None:  # fmt: skip
     """Count everything about the words and characters of every document of a large_string array.
 
@@ -287,9 +251,10 @@ def count_words(
         uint8 data and int64[documents + 1] offsets of the array: document d is values[offsets[d]:offsets[d + 1]].
     kinds, folds, scripts
         uint8, uint32 and uint8 tables over all code points: class and bits, case folding, number of the script.
-    stop_keys, stop_starts, stop_number
-        Table of `listed` stop words, list 0 being that of all documents; uint64[32], by the low bits of a stop word's
-        first byte: the lengths in bytes that there are, a bit each, the last one for 63 and more; words in list 0.
+    stop_keys, short_keys, short_stops, stop_number
+        Table of `listed` stop words, list 0 being that of all documents; the words of list 0 themselves, each where
+        `short_place` says, and the place in `stop_keys` of each (int64), both empty where that is not possible; words
+        in list 0.
     lists
         int64[documents]: the number of the document's own list, 0 if it has none.
     unigrams, log_probabilities, unknown
@@ -312,10 +277,11 @@ def count_words(
     grams = np.empty(room, dtype=np.uint64)
     seen = np.empty(room, dtype=np.int32)
     alive = np.empty(room, dtype=np.int32)
-    table = np.empty(capacity(room), dtype=np.int32)
-    stop_seen = np.full(stop_keys.size, -1, dtype=np.int64)
+    table = np.empty(2 * capacity(room), dtype=np.int32)
+    stop_seen = np.full(stop_keys.size + 1, -1, dtype=np.int64)
+    short_mask = short_keys.size - 1
     letters = np.zeros(256, dtype=np.int64)
-    scratch = np.empty(2 * longest + 8, dtype=np.uint8)
+    scratch, tail = np.empty(2 * longest + 8, dtype=np.uint8), np.empty(BLOCK, dtype=np.uint8)
     begins, ends = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
     lengths, mets = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.uint8)
 
@@ -323,12 +289,13 @@ def count_words(
         row = counts[d]
         row[:] = 0
         words, row[NUMBERS], row[WHITE_SPACE] = split_words(
-            values, offsets[d], offsets[d + 1], kinds, scripts, begins, ends, lengths, mets, letters
+            values, offsets[d], offsets[d + 1], kinds, scripts, begins, ends, lengths, mets, letters, tail
         )
         word_characters, non_symbol_words, non_symbol_characters, alphabetic_words, longest_word = 0, 0, 0, 0, 0
         stop_words, own_stop_words = 0, 0
         total = 0.0
         own_list = lists[d]
+        is_short = short_keys.size > 0 and own_list == 0 and unigrams.size == 0
         for i in range(words):
             start, at, length, met = begins[i], ends[i], int(lengths[i]), int(mets[i])
             size = at - start
@@ -342,7 +309,7 @@ def count_words(
             word_characters += length
             longest_word = max(longest_word, length)
             alphabetic_words += (met & LETTER) >> 2
-            if met & _SOLID == 0:
+            if met & SOLID == 0:
                 continue
             non_symbol_words += 1
             non_symbol_characters += length
@@ -352,10 +319,15 @@ def count_words(
             own = length == 1 and met & CLASS_BITS == OWN_WORD
             if not own and met & CLASS_BITS != WORD:
                 start, at = core(values, start, at, kinds)
-            if unigrams.size == 0 and (is_ascii or own):
-                length_bit = np.uint64(min(at - start, 63))
-                if (stop_starts[values[start] & 31] >> length_bit) & np.uint64(1) == 0:
-                    continue
+            if is_short and (is_ascii or own):
+                # Without a branch: whether a word is a stop word is hard to predict.
+                key = load(values, start, at) | _SMALL >> np.uint64(64 - 8 * min(at - start, 8))
+                place = short_place(key, short_mask)
+                is_listed = (at - start <= 8) & (short_keys[place] == key)
+                place = short_stops[place] if is_listed else stop_keys.size
+                stop_words += is_listed & (stop_seen[place] != d)
+                stop_seen[place] = d
+                continue
             hashed = hash_folded(values, start, at, is_ascii, folds, scratch)
             place = find(stop_keys, listed(hashed, 0))
             if place >= 0 and stop_seen[place] != d:
@@ -375,14 +347,7 @@ def count_words(
         row[NON_SYMBOL_WORDS], row[NON_SYMBOL_CHARACTERS] = non_symbol_words, non_symbol_characters
         row[ALPHABETIC_WORDS] = alphabetic_words
         row[STOP_WORDS], row[LANGUAGE_STOP_WORDS] = stop_words, own_stop_words
-        row[LETTERS] = letters[0]
-        for script in range(1, letters.size):
-            found = letters[script]
-            row[LETTERS] += found
-            row[SCRIPTED_LETTERS] += found
-            row[SCRIPTS] += found > 0
-            if found > row[SCRIPT_LETTERS]:
-                row[SCRIPT], row[SCRIPT_LETTERS] = script, found
+        _count_scripts(letters, row)
         _repeated_n_grams(word_hashes, starts, words, table, grams, seen, alive, row)
 
 
@@ -401,14 +366,14 @@ def collect_cores(
     begins, stops = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
     lengths, mets = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.uint8)
     letters = np.zeros(256, dtype=np.int64)
-    scratch = np.empty(2 * longest + 8, dtype=np.uint8)
+    scratch, tail = np.empty(2 * longest + 8, dtype=np.uint8), np.empty(BLOCK, dtype=np.uint8)
     number = 0
     for d in range(offsets.size - 1):
         words, _, _ = split_words(
-            values, offsets[d], offsets[d + 1], kinds, scripts, begins, stops, lengths, mets, letters
+            values, offsets[d], offsets[d + 1], kinds, scripts, begins, stops, lengths, mets, letters, tail
         )
         for i in range(words):
-            if mets[i] & _SOLID:
+            if mets[i] & SOLID:
                 left, right = core(values, begins[i], stops[i], kinds)
                 is_ascii = stops[i] - begins[i] == lengths[i]
                 hashes[number] = hash_folded(values, left, right, is_ascii, folds, scratch) | np.uint64(1)

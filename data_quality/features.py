@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from data_quality import fineweb2
-from data_quality.buffers import byte_pairs, character_kinds, string_buffers
+from data_quality.buffers import character_kinds, string_buffers
 from data_quality.feature_table import (
     CUT_PREFIX,
     DATATROVE_PREFIX,
@@ -113,70 +113,67 @@ def _text_features(
     values, offsets = string_buffers(texts)
     kinds, marks, (scripts, script_names) = character_kinds(), mark_bits(), script_table()
     by_line = np.zeros((len(texts), line_kernels.COUNTS), dtype=np.int64)
-    line_kernels.count_lines(values, offsets, byte_pairs(), kinds, marks, config.short_line_characters, whole, by_line)
+    line_kernels.count_lines(values, offsets, kinds, marks, config.short_line_characters, whole, by_line)
     by_word = np.zeros((len(texts), feature_kernels.COUNTS), dtype=np.int64)
     logs = np.zeros(len(texts), dtype=np.float64)
-    stop_keys, stop_starts, stop_number, labels = _stop_words(
+    stop_keys, short_keys, short_stops, stop_number, labels = _stop_words(
         config.stop_words, tuple((label, words) for label, words in sorted(language_stop_words(config).items()))
     )
     lists = _list_numbers(languages, labels, len(texts))
     feature_kernels.count_words(
-        values, offsets, kinds, fold_table(), scripts, stop_keys, stop_starts, stop_number, lists, unigrams.keys,
-        unigrams.log_probabilities, unigrams.unknown, by_word, logs,
+        values, offsets, kinds, fold_table(), scripts, stop_keys, short_keys, short_stops, stop_number, lists,
+        unigrams.keys, unigrams.log_probabilities, unigrams.unknown, by_word, logs,
     )  # fmt: skip
     coded = np.zeros(len(texts), dtype=np.int64)
     coding_kernels.count_coded_bytes(values, offsets, coded)
+    by_line, by_word = by_line.T.copy(), by_word.T.copy()  # columns are read one by one
     found = _by_line(by_line, by_word) | _by_word(by_word, by_line, script_names)
     found["bytes"] = np.diff(offsets)
     found["coded_ratio"] = _share(coded, found["bytes"])
     if whole:
         found |= _views(by_line)
-        found["language_stop_words"] = pa.array(by_word[:, feature_kernels.LANGUAGE_STOP_WORDS], mask=lists == 0)
-        found["unigram_log_probability"] = _share(logs, by_word[:, feature_kernels.NON_SYMBOL_WORDS])
+        found["language_stop_words"] = pa.array(by_word[feature_kernels.LANGUAGE_STOP_WORDS], mask=lists == 0)
+        found["unigram_log_probability"] = _share(logs, by_word[feature_kernels.NON_SYMBOL_WORDS])
     return found
 
 
 def _share(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    above, below = part.astype(np.float64), whole.astype(np.float64)
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return np.divide(part, whole, out=np.zeros(len(part), dtype=np.float64), where=whole > 0)
 
 
 def _by_line(lines: Counts, words: Counts) -> dict[str, Any]:
-    """What the pass over lines counts, and its ratios."""
+    """What the pass over lines counts, and its ratios; int64[COUNTS, documents] both."""
     from data_quality import feature_kernels
     from data_quality import line_kernels as kernels
 
-    def column(index: int) -> Counts:
-        return np.ascontiguousarray(lines[:, index])
-
     def share(part: int, whole: int) -> npt.NDArray[np.float64]:
-        return _share(lines[:, part], lines[:, whole])
+        return _share(lines[part], lines[whole])
 
-    number = words[:, feature_kernels.WORDS]
-    inside = lines[:, kernels.CHARACTERS] - lines[:, kernels.LINE_FEEDS]
+    number = words[feature_kernels.WORDS]
+    inside = lines[kernels.CHARACTERS] - lines[kernels.LINE_FEEDS]
     return {
-        "characters": column(kernels.CHARACTERS),
-        "lines": column(kernels.LINES),
-        "paragraphs": column(kernels.PARAGRAPHS),
-        "hash_ratio": _share(lines[:, kernels.HASHES], number),
-        "ellipsis_ratio": _share(lines[:, kernels.ELLIPSES], number),
+        "characters": lines[kernels.CHARACTERS],
+        "lines": lines[kernels.LINES],
+        "paragraphs": lines[kernels.PARAGRAPHS],
+        "hash_ratio": _share(lines[kernels.HASHES], number),
+        "ellipsis_ratio": _share(lines[kernels.ELLIPSES], number),
         "bullet_line_share": share(kernels.BULLET_LINES, kernels.LINES),
         "ellipsis_line_share": share(kernels.ELLIPSIS_LINES, kernels.LINES),
         "duplicate_line_share": share(kernels.DUPLICATE_LINES, kernels.LINES),
         "duplicate_paragraph_share": share(kernels.DUPLICATE_PARAGRAPHS, kernels.PARAGRAPHS),
         "duplicate_line_character_share": share(kernels.DUPLICATE_LINE_CHARACTERS, kernels.CHARACTERS),
         "duplicate_paragraph_character_share": share(kernels.DUPLICATE_PARAGRAPH_CHARACTERS, kernels.CHARACTERS),
-        "sentences": column(kernels.SENTENCES),
-        "third_longest_line": column(kernels.THIRD_LINE),
-        "lorem_ipsum": column(kernels.LOREM_IPSUM),
-        "curly_brackets": column(kernels.CURLY_BRACKETS),
+        "sentences": lines[kernels.SENTENCES],
+        "third_longest_line": lines[kernels.THIRD_LINE],
+        "lorem_ipsum": lines[kernels.LOREM_IPSUM],
+        "curly_brackets": lines[kernels.CURLY_BRACKETS],
         "line_punct_ratio": share(kernels.MARKED_LINES, kernels.SOLID_LINES),
         "short_line_ratio": share(kernels.SHORT_LINES, kernels.SOLID_LINES),
-        "char_dup_ratio": _share(lines[:, kernels.REPEATED_CHARACTERS], inside),
-        "list_ratio": _share(lines[:, kernels.LINE_FEEDS], number),
-        "mean_line_length": _share(inside, lines[:, kernels.ALL_LINES]),
-        "max_line_length": column(kernels.LONGEST_LINE),
-        "autogenerated": column(kernels.AUTOGENERATED),
+        "char_dup_ratio": _share(lines[kernels.REPEATED_CHARACTERS], inside),
+        "list_ratio": _share(lines[kernels.LINE_FEEDS], number),
+        "mean_line_length": _share(inside, lines[kernels.ALL_LINES]),
+        "max_line_length": lines[kernels.LONGEST_LINE],
+        "autogenerated": lines[kernels.AUTOGENERATED],
     }
 
 
@@ -185,21 +182,18 @@ def _by_word(words: Counts, lines: Counts, script_names: tuple[str, ...]) -> dic
     from data_quality import feature_kernels as kernels
     from data_quality import line_kernels
 
-    def column(index: int) -> Counts:
-        return np.ascontiguousarray(words[:, index])
-
     def share(part: int, whole: int) -> npt.NDArray[np.float64]:
-        return _share(words[:, part], words[:, whole])
+        return _share(words[part], words[whole])
 
-    characters = lines[:, line_kernels.CHARACTERS]
-    scripts = words[:, kernels.SCRIPT]
+    characters = lines[line_kernels.CHARACTERS]
+    scripts = words[kernels.SCRIPT]
     return {
-        "words": column(kernels.WORDS),
-        "non_symbol_words": column(kernels.NON_SYMBOL_WORDS),
+        "words": words[kernels.WORDS],
+        "non_symbol_words": words[kernels.NON_SYMBOL_WORDS],
         "mean_word_length": share(kernels.NON_SYMBOL_CHARACTERS, kernels.NON_SYMBOL_WORDS),
         "alphabetic_word_share": share(kernels.ALPHABETIC_WORDS, kernels.WORDS),
-        "stop_words": column(kernels.STOP_WORDS),
-        "max_word_length": column(kernels.LONGEST_WORD),
+        "stop_words": words[kernels.STOP_WORDS],
+        "max_word_length": words[kernels.LONGEST_WORD],
         **{
             f"top_{n}_gram_character_share": share(kernels.TOP_2_GRAM_CHARACTERS + n - 2, kernels.WORD_CHARACTERS)
             for n in (2, 3, 4)
@@ -210,14 +204,14 @@ def _by_word(words: Counts, lines: Counts, script_names: tuple[str, ...]) -> dic
             )
             for n in range(5, 11)
         },
-        "alphanumeric_share": _share(words[:, kernels.LETTERS] + words[:, kernels.NUMBERS], characters),
-        "alphabetic_share": _share(words[:, kernels.LETTERS], characters),
-        "digit_share": _share(words[:, kernels.NUMBERS], characters),
-        "white_space_share": _share(words[:, kernels.WHITE_SPACE], characters),
-        "letters": column(kernels.LETTERS),
+        "alphanumeric_share": _share(words[kernels.LETTERS] + words[kernels.NUMBERS], characters),
+        "alphabetic_share": _share(words[kernels.LETTERS], characters),
+        "digit_share": _share(words[kernels.NUMBERS], characters),
+        "white_space_share": _share(words[kernels.WHITE_SPACE], characters),
+        "letters": words[kernels.LETTERS],
         "script": pa.array(script_names, pa.string()).take(pa.array(scripts, mask=scripts == 0)),
         "script_share": share(kernels.SCRIPT_LETTERS, kernels.SCRIPTED_LETTERS),
-        "scripts": column(kernels.SCRIPTS),
+        "scripts": words[kernels.SCRIPTS],
     }
 
 
@@ -227,18 +221,16 @@ def _views(lines: Counts) -> dict[str, Any]:
 
     names = ("lines", "words", "bytes", "sentences", "lorem_ipsum", "curly_brackets", "third_longest_line")
     columns: dict[str, Any] = {
-        prefix + name: np.ascontiguousarray(lines[:, kernels.VIEW + kernels.VIEW_COUNTS * view + i])
+        prefix + name: lines[kernels.VIEW + kernels.VIEW_COUNTS * view + i]
         for view, prefix in enumerate(("c4_", "c4_datatrove_", "fineweb_"))
         for i, name in enumerate(names)
     }
-    solid = lines[:, kernels.FINEWEB_SOLID_LINES]
+    solid = lines[kernels.FINEWEB_SOLID_LINES]
     return columns | {
-        "fineweb_line_punct_ratio": _share(lines[:, kernels.FINEWEB_MARKED_LINES], solid),
-        "fineweb_short_line_ratio": _share(lines[:, kernels.FINEWEB_SHORT_LINES], solid),
-        "fineweb_char_dup_ratio": _share(
-            lines[:, kernels.FINEWEB_REPEATED_CHARACTERS], lines[:, kernels.FINEWEB_CHARACTERS]
-        ),
-        "fineweb_list_ratio": _share(np.maximum(columns["fineweb_lines"] - 1, 0), lines[:, kernels.FINEWEB_WORDS]),
+        "fineweb_line_punct_ratio": _share(lines[kernels.FINEWEB_MARKED_LINES], solid),
+        "fineweb_short_line_ratio": _share(lines[kernels.FINEWEB_SHORT_LINES], solid),
+        "fineweb_char_dup_ratio": _share(lines[kernels.FINEWEB_REPEATED_CHARACTERS], lines[kernels.FINEWEB_CHARACTERS]),
+        "fineweb_list_ratio": _share(np.maximum(columns["fineweb_lines"] - 1, 0), lines[kernels.FINEWEB_WORDS]),
     }
 
 
@@ -296,18 +288,24 @@ def language_stop_words(config: QualityConfig) -> Mapping[str, tuple[str, ...]]:
 @lru_cache(maxsize=8)
 def _stop_words(
     stop_words: tuple[str, ...], lists: Lists
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], int, tuple[str, ...]]:
-    """The kernel's first three arguments on stop words (`count_words`); the labels of the lists from number 1."""
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], Counts, int, tuple[str, ...]]:
+    """The kernel's first four arguments on stop words (`count_words`); the labels of the lists from number 1."""
+    from data_quality.feature_kernels import enter_short_words
+
     words = [
         (number, fold(word)) for number, (_, found) in enumerate((("", stop_words), *lists)) for word in found if word
     ]
-    keys, _ = word_table([word for _, word in words], [number for number, _ in words])
-    starts = [0] * 32
-    for _, word in words:
-        data = word.encode("utf-8", "replace")
-        starts[data[0] & 31] |= 1 << min(len(data), 63)
-    number = len({word for number, word in words if number == 0})
-    return keys, np.array(starts, np.uint64), number, tuple(label for label, _ in lists)
+    keys, places = word_table([word for _, word in words], [number for number, _ in words])
+    common = {word: place for (number, word), place in zip(words, places, strict=True) if number == 0}
+    short_keys, short_stops = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    if all(word.isascii() and word.isalpha() and len(word) <= 8 for word in common):
+        as_numbers = np.array([int.from_bytes(word.encode(), "little") for word in common], np.uint64)
+        for bits in range(6, 13):
+            tried = np.zeros(1 << bits, np.uint64), np.zeros(1 << bits, np.int64)
+            if enter_short_words(as_numbers, np.array(list(common.values()), np.int64), *tried):
+                short_keys, short_stops = tried
+                break
+    return keys, short_keys, short_stops, len(common), tuple(label for label, _ in lists)
 
 
 @lru_cache(maxsize=8)

@@ -1,6 +1,6 @@
-"""What one line holds, found in one compiled scan of its bytes: words, sentences, C4's phrases, citations.
+"""What lines hold, found in one compiled scan of their bytes: words, sentences, C4's phrases, citations.
 
-The passes over lines and over cuts both ask `scan_line`, so that what C4's rules would leave and what they cut are the
+The passes over lines and over cuts both ask `scan_lines`, so that what C4's rules would leave and what they cut are the
 same lines. Their order is that of TensorFlow Datasets' c4_utils.py, which made C4.
 """
 
@@ -12,13 +12,19 @@ import numpy as np
 from numba import njit
 
 from data_quality.byte_kernels import Array, decode, previous
+from data_quality.mask_kernels import BLOCK, NONE, ONE, block_at, byte_mask, first_one, low_bits, ones
+from data_quality.punctuation import TERMINAL_MARKS, WHITE_SPACE, code_spans
 
 C4_MAX_WORD_CHARACTERS = 1000
 
-# What `scan_line` says of a line.
-WORDS_FOUND, LONGEST_WORD, FLAGS, BRACES, NUMBER_SIGNS, ELLIPSES_FOUND, SENTENCES_FOUND, CONTINUATIONS, CITATIONS = (
-    range(9)
-)
+TAIL = BLOCK + 2
+"""Bytes of the array that a scan needs for the end of the text: a block, and the two bytes behind it."""
+
+LINES_AT_ONCE = 256
+
+# What `scan_lines` says of a line.
+WORDS_FOUND, LONGEST_WORD, FLAGS, BRACES, NUMBER_SIGNS, ELLIPSES_FOUND, SENTENCES_FOUND, CONTINUATIONS = range(8)
+CITATIONS, LINE_END, FOUND = 8, 9, 10
 JAVASCRIPT, POLICY, LOREM, GENERATED, HIGH, CONTROL = 1, 2, 4, 8, 16, 32
 
 # Bits of `punctuation.mark_bits`.
@@ -47,28 +53,24 @@ ABBREVIATIONS = (
 )  # fmt: skip
 _ABBREVIATIONS = np.array(sorted(int.from_bytes(word.encode(), "little") for word in ABBREVIATIONS), np.int64)
 
-# What a pair of a byte and the next asks of `scan_line` at the first: _BLANK alone is not special.
-_ORDINARY, _BLANK, _LINE_END, _MARK, _BRACKET, _BRACE, _NUMBER_SIGN, _LETTER, _HIGH_BYTE, _ODD = range(10)
-_BLANKS = b"\t\v\f\r\x1c\x1d\x1e\x1f "  # what str.isspace says of ASCII, line feed apart
-
-
-def make_byte_pairs() -> Any:
-    """What `scan_line` does at a byte, by byte + 256 * the next byte: uint8[65536]."""
-    kinds = np.zeros(256, np.uint8)
-    kinds[:32] = _ODD
-    kinds[127] = _ODD
-    for group, kind in ((_BLANKS, _BLANK), (b"\n", _LINE_END), (b".!?", _MARK), (b"[", _BRACKET), (b"{", _BRACE)):
-        kinds[list(group)] = kind
-    kinds[ord("#")] = _NUMBER_SIGN
-    kinds[128:] = _HIGH_BYTE
-    pairs = np.tile(kinds, (256, 1))
-    # The rarest letters of the phrases, where the next letter fits too; `_phrase` looks at the rest.
-    for one, two in ("ja", "ki", "va", "ms", "m ", "ge"):
-        for first in (one, one.upper()):
-            for second in (two, two.upper()):
-                pairs[ord(second), ord(first)] = _LETTER
-    pairs.setflags(write=False)
-    return pairs.reshape(-1)
+# Where `scan_lines` looks closer: at . ! ? [ and the first bytes of other marks that end sentences, of ellipses and of
+# white space; and where three letters of a phrase stand that are rare together (`_phrase` looks at the rest).
+_first_bytes = sorted(
+    {
+        chr(code).encode()[0]
+        for first, last in code_spans(f"{TERMINAL_MARKS} {WHITE_SPACE} {ELLIPSIS:x}")
+        for code in range(first, last + 1)
+        if code >= 0x80
+    }
+)
+_special = byte_mask(*((byte, byte) for byte in (*b".!?[", *_first_bytes)))
+_feed, _brace, _number_sign = (byte_mask((byte, byte)) for byte in b"\n{#")
+_white = byte_mask((0x09, 0x09), (0x0B, 0x0D), (0x1C, 0x20))  # what str.isspace says of ASCII, line feed apart
+_control = byte_mask((0x00, 0x08), (0x0E, 0x1B), (0x7F, 0x7F))
+_high, _continuation = byte_mask((0x80, 0xFF)), byte_mask((0x80, 0xBF))
+_a, _c, _e, _g, _i, _j, _k, _m, _n, _s, _v, _space = (
+    byte_mask((byte, byte), either_case=True) for byte in b"acegijkmnsv "
+)
 
 
 @njit(cache=True, nogil=True)
@@ -148,6 +150,23 @@ def white_before(values: Array, start: int, end: int, marks: Array) -> int:
 
 
 @njit(cache=True, nogil=True)
+def strip(values: Array, start: int, end: int, marks: Array) -> tuple[int, int]:
+    """The range without white space (as `str.isspace`) at its ends."""
+    while start < end:
+        size = (1 if _blank(values[start]) else 0) if values[start] < 0x80 else white(values, start, end, marks)
+        if size == 0:
+            break
+        start += size
+    while start < end:
+        last = values[end - 1]
+        size = (1 if _blank(last) else 0) if last < 0x80 else white_before(values, start, end, marks)
+        if size == 0:
+            break
+        end -= size
+    return start, end
+
+
+@njit(cache=True, nogil=True)
 def _short_form(values: Array, begin: int, dot: int) -> bool:
     """True if the letters before the full stop at `dot` are one letter or an abbreviation."""
     word, at = np.int64(0), dot - 1
@@ -164,13 +183,13 @@ def _short_form(values: Array, begin: int, dot: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _sentence_end(values: Array, begin: int, at: int, limit: int, marks: Array) -> tuple[int, int, int, int]:
+def _sentence_end(values: Array, begin: int, at: int, limit: int, marks: Array) -> tuple[int, int, int]:
     """What the run of terminal marks at `at` does.
 
-    Returns where the run ends, where the sentence ends behind closing quotes and brackets (-1: it goes on), the
-    ellipses of three full stops in the run, and its continuation bytes.
+    Returns where the run ends, where the sentence ends behind closing quotes and brackets (-1: it goes on), and the
+    ellipses of three full stops in the run.
     """
-    index, dots, ellipses, continuations, only_dots, bits = at, 0, 0, 0, True, 0
+    index, dots, ellipses, only_dots, bits = at, 0, 0, True, 0
     if values[at] < 0x80 and at + 1 < limit and (values[at + 1] == 32 or values[at + 1] == NEWLINE):
         index, only_dots = at + 1, values[at] == DOT  # by far the most
     else:
@@ -183,7 +202,6 @@ def _sentence_end(values: Array, begin: int, at: int, limit: int, marks: Array) 
                 dots += 1
             else:
                 ellipses, dots, only_dots = ellipses + dots // 3, 0, False
-            continuations += size - 1
             index += size
         ellipses += dots // 3
     behind = index
@@ -193,19 +211,19 @@ def _sentence_end(values: Array, begin: int, at: int, limit: int, marks: Array) 
             break
         behind += size
     if bits & _UNSPACED:
-        return index, behind, ellipses, continuations
+        return index, behind, ellipses
     if behind < limit:
         if white(values, behind, limit, marks) == 0:
-            return index, -1, ellipses, continuations
+            return index, -1, ellipses
         if only_dots and values[behind] != NEWLINE:
             following = behind
             while following < limit and values[following] == 32:
                 following += 1
             if following < limit and 97 <= values[following] <= 122:
-                return index, -1, ellipses, continuations
+                return index, -1, ellipses
             if index == at + 1 and _short_form(values, begin, at):
-                return index, -1, ellipses, continuations
-    return index, behind, ellipses, continuations
+                return index, -1, ellipses
+    return index, behind, ellipses
 
 
 @njit(cache=True, nogil=True)
@@ -239,79 +257,110 @@ def _longest_word(values: Array, at: int, end: int, marks: Array) -> int:
 
 
 @njit(cache=True, nogil=True)
-def scan_line(values: Array, begin: int, limit: int, pairs: Array, marks: Array, found: Array) -> int:
-    """Looks at the bytes from `begin` to the next line feed or `limit`; says where that is.
+def scan_lines(values: Array, begin: int, limit: int, marks: Array, tail: Array, lines: Array) -> int:
+    """Looks at the lines of values[begin:limit], as many as `lines` has rows; says how many they are.
 
-    `pairs` is `make_byte_pairs`. `found` (int64[9]) is overwritten: words between white space, characters of the
-    longest (0 in a line of up to C4_MAX_WORD_CHARACTERS bytes), flags of phrases and of kinds of bytes, "{", "#",
-    ellipses, sentences, continuation bytes of UTF-8, marks of citations.
+    `tail` is uint8[TAIL]. `lines` (int64[rows, FOUND]) is overwritten: where the line ends, words between white space,
+    characters of the longest (0 in a line of up to C4_MAX_WORD_CHARACTERS bytes), flags of phrases and of kinds of
+    bytes, "{", "#", ellipses, sentences, continuation bytes of UTF-8, marks of citations.
     """
-    at, last_end = begin, begin
-    words, inside, flags, curly, hashes, ellipses, sentences = 0, 0, 0, 0, 0, 0, 0
-    continuations, citations = 0, 0
+    number = 0
+    line = begin  # where the line under way begins
+    last_end = begin
+    white_until, marks_until = begin, begin  # where white space of several bytes ends, and a run of marks
+    words, flags, curly, hashes, ellipses, sentences, continuations, citations = 0, 0, 0, 0, 0, 0, 0, 0
+    inside = NONE  # whether the byte before belongs to a word
+    at = begin
     while at < limit:
-        byte = values[at]
-        following = values[at + 1] if at + 1 < limit else np.uint8(0)
-        kind = pairs[np.uint32(byte) | (np.uint32(following) << np.uint32(8))]
-        if kind <= _BLANK:
-            words += kind & inside  # without a branch: words are short and their ends hard to predict
-            inside = 1 - kind
-            at += 1
-            continue
-        if kind == _LINE_END:
-            break
-        size, mark = 1, kind == _MARK
-        if kind == _HIGH_BYTE:
-            flags |= HIGH
-            code, size = decode(values, at, limit)
-            bits = marks[code]
-            continuations += size - 1
-            if bits & _WHITE:
-                words += inside
-                inside = 0
-                at += size
-                continue
-            mark = bits & TERMINAL != 0
-            ellipses += code == ELLIPSIS
-        if mark:
-            following_at, end, more, extra = _sentence_end(values, begin, at, limit, marks)
-            if end >= 0:
-                sentences += 1
-                last_end = end
-            ellipses += more
-            if extra > 0:
+        block = block_at(values, at, tail)
+        second, third = block + 1, block + 2
+        valid = low_bits(limit - at)
+        feeds = _feed(block) & valid
+        high, control, rare = _high(block), _control(block), _brace(block) | _number_sign(block)
+        blank = _white(block) | feeds | low_bits(white_until - at)
+        special = _special(block) | (
+            (_j(block) & _a(second) & _v(third))
+            | (_k(block) & _i(second) & _e(third))
+            | (_v(block) & _a(second) & _c(third))
+            | (_g(block) & _e(second) & _n(third))
+            | (_m(block) & (_s(second) | _space(second)) & (_space(third) | _i(third)))
+        )
+        special &= valid & ~low_bits(marks_until - at)
+        before = NONE  # the bytes of this block that belong to earlier lines
+        while True:
+            part = valid & ~before
+            if feeds != NONE:
+                part &= (feeds - ONE) & ~feeds
+            closer = special & part
+            while closer != NONE:
+                bit = first_one(closer)
+                closer &= closer - ONE
+                here = at + np.int64(bit)
+                byte = values[here]
+                is_mark = byte < 0x40
+                if byte >= 0x80:
+                    code, size = decode(values, here, limit)
+                    if marks[code] & _WHITE:
+                        blank |= low_bits(size) << bit
+                        white_until = here + size
+                        continue
+                    is_mark = marks[code] & TERMINAL != 0
+                    ellipses += code == ELLIPSIS
+                if is_mark:
+                    marks_until, end, more = _sentence_end(values, line, here, limit, marks)
+                    closer &= ~low_bits(marks_until - at)
+                    if end >= 0:
+                        sentences += 1
+                        last_end = end
+                    ellipses += more
+                elif byte == 0x5B:
+                    citations += citation(values, here, limit) > 0
+                elif byte < 0x80:
+                    flags |= _phrase(values, line, here, limit)
+            if high & part != NONE:
                 flags |= HIGH
-            continuations += extra - (size - 1)
-            inside = 1
-            at = following_at
-            continue
-        if kind == _LETTER:
-            flags |= _phrase(values, begin, at, limit)
-        elif kind == _BRACKET:
-            citations += citation(values, at, limit) > 0
-        elif kind == _BRACE:
-            curly += 1
-        elif kind == _NUMBER_SIGN:
-            hashes += 1
-        elif kind == _ODD:
-            flags |= CONTROL
-        inside = 1
-        at += size
-    words += inside
-    longest = _longest_word(values, begin, at, marks) if at - begin > C4_MAX_WORD_CHARACTERS else 0
-    solid_end = at
-    while (
-        solid_end > last_end
-        and not 32 < values[solid_end - 1] < 127
-        and white_before(values, last_end, solid_end, marks)
-    ):
-        solid_end -= white_before(values, last_end, solid_end, marks)
-    if solid_end > last_end:
-        sentences += 1
-    found[WORDS_FOUND], found[LONGEST_WORD], found[FLAGS], found[BRACES] = words, longest, flags, curly
-    found[NUMBER_SIGNS], found[ELLIPSES_FOUND], found[SENTENCES_FOUND] = hashes, ellipses, sentences
-    found[CONTINUATIONS], found[CITATIONS] = continuations, citations
-    return at
+                continuations += ones(_continuation(block) & part)
+            if control & part != NONE:
+                flags |= CONTROL
+            if rare & part != NONE:
+                curly += ones(_brace(block) & part)
+                hashes += ones(_number_sign(block) & part)
+            text = part & ~blank
+            words += ones(text & ~((text << ONE) | inside))
+            inside = text >> np.uint64(BLOCK - 1)
+            if feeds == NONE and at + BLOCK < limit:
+                break
+            line_end = min(limit, at + np.int64(first_one(feeds)))
+            if feeds != NONE or line < limit:
+                if last_end < line_end:
+                    is_solid = 32 < values[line_end - 1] < 127
+                    if not is_solid:
+                        left, right = strip(values, last_end, line_end, marks)
+                        is_solid = left < right
+                    sentences += is_solid
+                lines[number, LINE_END], lines[number, WORDS_FOUND], lines[number, FLAGS] = line_end, words, flags
+                lines[number, BRACES], lines[number, NUMBER_SIGNS] = curly, hashes
+                lines[number, ELLIPSES_FOUND], lines[number, SENTENCES_FOUND] = ellipses, sentences
+                lines[number, CONTINUATIONS], lines[number, CITATIONS] = continuations, citations
+                is_long = line_end - line > C4_MAX_WORD_CHARACTERS
+                lines[number, LONGEST_WORD] = _longest_word(values, line, line_end, marks) if is_long else 0
+                number += 1
+            if feeds == NONE or number == lines.shape[0]:
+                return number
+            before = feeds ^ (feeds - ONE)
+            feeds &= feeds - ONE
+            line = last_end = line_end + 1
+            inside = NONE
+            words, flags, curly, hashes, ellipses, sentences, continuations, citations = 0, 0, 0, 0, 0, 0, 0, 0
+        at += BLOCK
+    return number
+
+
+@njit(cache=True, nogil=True)
+def scan_line(values: Array, begin: int, limit: int, marks: Array, tail: Array, line: Array) -> None:
+    """`scan_lines` of values[begin:limit] where that is one line; `line` is int64[1, FOUND]."""
+    line[:] = 0
+    scan_lines(values, begin, limit, marks, tail, line)
 
 
 @njit(cache=True, nogil=True)
@@ -326,16 +375,6 @@ def without_citations(values: Array, start: int, end: int, scratch: Array) -> in
             width = 1
         start += width
     return size
-
-
-@njit(cache=True, nogil=True)
-def strip(values: Array, start: int, end: int, marks: Array) -> tuple[int, int]:
-    """The range without white space (as `str.isspace`) at its ends."""
-    while start < end and not 32 < values[start] < 127 and white(values, start, end, marks):
-        start += white(values, start, end, marks)
-    while start < end and not 32 < values[end - 1] < 127 and white_before(values, start, end, marks):
-        end -= white_before(values, start, end, marks)
-    return start, end
 
 
 @njit(cache=True, nogil=True)
