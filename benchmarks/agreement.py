@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.documents import REPOSITORY
+from benchmarks.documents import REPOSITORY, write_json_lines
 
 Rules = tuple[tuple[str, str, float, str], ...]
 
@@ -143,9 +143,17 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, required=True, help="the folder with text/ and html/ of the public test data"
     )
-    parser.add_argument("--python", required=True, help="an interpreter with datatrove[processing], spacy and numpy")
+    parser.add_argument("--python", help="an interpreter with datatrove[io,processing] and spacy")
+    parser.add_argument("--write", type=Path, help="only write the texts as JSON lines into this folder, for --data")
     parser.add_argument("--show", type=int, default=0, help="differences to print for each filter (default: none)")
     options = parser.parse_args()
+    texts = [text.replace("\r\n", "\n").replace("\r", "\n") for text in english(options.data)]
+    if options.write:
+        options.write.mkdir(parents=True, exist_ok=True)
+        write_json_lines(texts, [str(number) for number in range(len(texts))], options.write / "english.jsonl.gz")
+        return
+    if not options.python:
+        raise SystemExit("name the interpreter that has datatrove: --python")
     asked = subprocess.run(
         [options.python, "-c", "import datatrove, spacy; from importlib.metadata import version as v; "
          "print('datatrove', v('datatrove') + ', spaCy', v('spacy'))"],
@@ -159,7 +167,6 @@ def main() -> None:
     from data_quality.features import compute_features
     from data_quality.quality_config import QualityConfig
 
-    texts = [text.replace("\r\n", "\n").replace("\r", "\n") for text in english(options.data)]
     size = sum(len(text.encode()) for text in texts) / 1e6
     lines = [
         "# agreement",

@@ -7,13 +7,16 @@ and the CPU seconds of the first four.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
+from functools import lru_cache
 from typing import Any
 
 import datatrove.pipeline.filters.fineweb_quality_filter as fineweb_module
 import datatrove.pipeline.filters.gopher_quality_filter as quality_module
 import datatrove.pipeline.filters.gopher_repetition_filter as repetition_module
+import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.filters import (
     C4QualityFilter,
@@ -25,23 +28,20 @@ from datatrove.utils.text import split_into_words as own_words
 
 from data_quality.words import OWN_WORD, SPACE, character_classes
 
-CLASSES = character_classes()
+
+def _characters(*kinds: int) -> str:
+    """All characters of these classes, as they stand in a set of a regular expression."""
+    own = np.flatnonzero(np.diff(np.isin(character_classes(), kinds), prepend=False, append=False)).reshape(-1, 2)
+    return "".join(f"\\U{first:08x}-\\U{last - 1:08x}" for first, last in own.tolist())
 
 
+_WORD = re.compile(f"[{_characters(OWN_WORD)}]|[^{_characters(SPACE, OWN_WORD)}]+")
+
+
+@lru_cache(maxsize=5)  # as datatrove keeps its own words
 def given_words(text: str, language: str = "") -> list[str]:
     """Words by the definition of `data_quality/feature_table.py`."""
-    words, run = [], ""
-    for character in text:
-        kind = CLASSES[ord(character)]
-        if kind in (SPACE, OWN_WORD):
-            if run:
-                words.append(run)
-            run = ""
-            if kind == OWN_WORD:
-                words.append(character)
-        else:
-            run += character
-    return [*words, run] if run else words
+    return _WORD.findall(text)
 
 
 def say(made: Any, document: Document) -> str | None:

@@ -1,8 +1,10 @@
 """How fast is text that stands in several documents found? Repeated lines, and runs of 50 words, to spans to cut.
 
-Documents that were deduplicated before (Jaccard .8), in four parts: all rounds of `repeats` in memory, beside plain
-Python sets of lines and of windows of words, and a suffix array with its common prefixes over the bytes of all texts
-(`pydivsufsort`, which wraps divsufsort; 300 bytes are about 50 words). One thread each.
+Documents that were deduplicated before (Jaccard .8), in four parts: all rounds of `repeats` in memory, and the stage
+with its files, receipts and manifest, beside plain Python sets of lines and of windows of words, a suffix array with
+its common prefixes over the bytes of all texts (`pydivsufsort`, which wraps divsufsort; 300 bytes are about 50 words),
+and datatrove's sentence deduplication in its three steps from a Parquet file (spans of three sentences, or single
+lines, found again anywhere, by hash; all but one go). One thread each.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.datatrove import peers, version
 from benchmarks.documents import amounts, load_texts, save_documents
 from benchmarks.timing import Benchmark, Result, Work, main
 from data_quality.repeats_config import RepeatsConfig
@@ -53,28 +56,40 @@ def gristmill(folder: Path, config: RepeatsConfig) -> Work:
     import numpy as np
     import pyarrow as pa
 
-    from data_quality.repeats import REPEATED, count_fragments, find_places, mark_lines, mark_words, merge
+    from data_quality.repeats import (
+        CANDIDATES,
+        REPEATED,
+        count_fragments,
+        find_holders,
+        find_places,
+        mark_lines,
+        mark_words,
+        merge,
+        of_part,
+    )
 
     whole = load_texts(folder)
     size = -(-len(whole) // PARTS)
     texts = [whole.slice(part * size, size) for part in range(PARTS)]
     owners = [np.arange(part * size, part * size + len(some)).astype(np.uint64) for part, some in enumerate(texts)]
 
-    def merged(tables: list[Any]) -> list[dict[str, Any]]:
+    def merged(tables: list[Any], schema: Any) -> list[Any]:
         columns = [{name: table.column(name).to_numpy() for name in table.column_names} for table in tables]
-        rows = sum(table.num_rows for table in tables)
-        found = merge(PARTS, lambda part, low, high: columns[part], [True] * PARTS, rows, config, 1 << 30)
-        empty = {name: np.zeros(0, np.int64) for name in REPEATED.names} | {"hash": np.zeros(0, np.uint64)}
-        by_part = dict(found)
-        return [by_part.get(part, empty) for part in range(PARTS)]
+        found = merge(columns, [True] * PARTS, schema, config)
+        return [of_part(found, part) for part in range(PARTS)]
 
     def rounds(texts: list[Any], owners: list[Any]) -> list[tuple[int, int, int]]:
-        candidates = [columns["hash"] for columns in merged([count_fragments(some, config) for some in texts])]
+        counts = [count_fragments(some, config) for some in texts]
+        found = merged([fragments for fragments, _ in counts], CANDIDATES)
+        candidates = [table.column("hash").to_numpy() for table in found]
+        held = [find_holders(*count, hashes) for count, hashes in zip(counts, candidates, strict=True)]
+        texts = [some.take(pa.array(rows)) for some, rows in zip(texts, held, strict=True)]
+        owners = [some[rows] for some, rows in zip(owners, held, strict=True)]
         places = [find_places(*row, config) for row in zip(texts, owners, candidates, strict=True)]
         spans: list[tuple[int, int, int]] = []
-        for part, columns in enumerate(merged([table for table, _ in places])):
-            repeated = pa.table([pa.array(columns[name]) for name in REPEATED.names], schema=REPEATED)
-            keys, rows = np.unique(columns["part"] << 40 | columns["text"], return_inverse=True)
+        for part, repeated in enumerate(merged([table for table, _ in places], REPEATED)):
+            held_in, text = (repeated.column(name).to_numpy() for name in ("part", "text"))
+            keys, rows = np.unique(held_in << 40 | text, return_inverse=True)
             compared = pa.concat_arrays(
                 [
                     table.column("text").combine_chunks().take(pa.array(keys[keys >> 40 == other] & ((1 << 40) - 1)))
@@ -85,7 +100,7 @@ def gristmill(folder: Path, config: RepeatsConfig) -> Work:
                 marked = mark_words(texts[part], owners[part], repeated, compared, rows, config)
             else:
                 marked = mark_lines(texts[part], 0, repeated, compared.take(pa.array(rows)), config)
-            numbers = (marked.rows + part * size).tolist()
+            numbers = (held[part][marked.rows] + part * size).tolist()
             spans += zip(numbers, marked.starts.tolist(), marked.ends.tolist(), strict=True)
         return spans
 
@@ -94,6 +109,25 @@ def gristmill(folder: Path, config: RepeatsConfig) -> Work:
     def work() -> Result:
         spans = rounds(texts, owners)
         return Result(amounts(whole), lambda: spans)
+
+    return work
+
+
+def stage(folder: Path, config: RepeatsConfig) -> Work:
+    """From the parts of `ingest` and `deduplicate` to a complete output."""
+    import pyarrow.parquet as pq
+
+    from benchmarks.outputs import run, save_outputs
+    from stages.repeats import Repeats
+
+    documents = pq.read_table(folder / "documents.parquet").combine_chunks()
+    total = amounts(load_texts(folder))
+    run(Repeats(config, 512 << 20), *save_outputs(folder, documents.slice(0, 200), PARTS))
+    store, outputs = save_outputs(folder, documents, PARTS)
+
+    def work() -> Result:
+        output = run(Repeats(config, 512 << 20), store, outputs)
+        return Result(total, lambda: output.read_json("about/repeats")["totals"])
 
     return work
 
@@ -166,13 +200,34 @@ def suffix_array(folder: Path) -> Work:
     return work
 
 
+def _sizes(folder: Path) -> tuple[Any, Any]:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    documents = pq.read_table(folder / "documents.parquet", columns=["id", "text"])
+    return documents.column("id"), pc.binary_length(documents.column("text"))
+
+
 def judge(folder: Path, outcomes: Mapping[str, Any]) -> Mapping[str, str]:
     """What was found, and how far the plain definitions agree."""
     lines, plain = ({tuple(span[:2]) for span in outcomes[name]} for name in ("gristmill lines", "plain lines"))
     words = {span[0] for span in outcomes["gristmill"]}
     theirs = {span[0] for span in outcomes["plain words"]}
     cut = sum(end - start for _, start, end in outcomes["gristmill"])
-    return {
+    sizes = {
+        int.from_bytes(name, "big"): size
+        for name, size in zip(*(column.to_pylist() for column in _sizes(folder)), strict=True)
+    }
+    notes = {}
+    for name, kind in (("gristmill, stage", "words"), ("gristmill lines, stage", "line")):
+        found = outcomes[name][kind]
+        notes[name] = f"{found['spans']:,} spans, {found['bytes']:,} bytes in {found['documents']:,} documents"
+    for name in outcomes:
+        if name.startswith("datatrove"):
+            left = {int(number): size for number, size in outcomes[name]}
+            less = [size - left.get(number, 0) for number, size in sizes.items() if left.get(number, 0) < size]
+            notes[name] = f"{version()}; {sum(less):,} bytes fewer in {len(less):,} documents"
+    return notes | {
         "gristmill": f"runs of 50 words: {cut:,} bytes in {len(words):,} documents, compared word by word",
         "plain words": f"{len(theirs):,} documents, {len(words & theirs):,} of them the same; hashes, not words",
         "suffix array": f"{outcomes['suffix array'][0]:,} positions share {BYTES} bytes with a neighbour; no spans",
@@ -184,14 +239,20 @@ def judge(folder: Path, outcomes: Mapping[str, Any]) -> Mapping[str, str]:
 if __name__ == "__main__":
     main(
         Benchmark(
-            "imports, reading the texts and turning them into Python strings or one array of bytes, compiling.",
+            "imports, compiling, loading spaCy; for those without files, reading the texts and turning them into "
+            "Python strings or one array of bytes.",
             prepare,
             {
                 "gristmill": partial(gristmill, config=WORDS),
+                "gristmill, stage": partial(stage, config=WORDS),
                 "plain words": plain_words,
                 "suffix array": suffix_array,
                 "gristmill lines": partial(gristmill, config=LINES),
+                "gristmill lines, stage": partial(stage, config=LINES),
                 "plain lines": plain_lines,
+                **peers(
+                    "spans", {"datatrove, sentences": {"sentences": True}, "datatrove, lines": {"sentences": False}}
+                ),
             },
             judge,
             packages=("numba", "numpy", "pyarrow", "pydivsufsort"),

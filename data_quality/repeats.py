@@ -5,15 +5,16 @@ documents. A **run of words** is repeated if each of its windows of N folded wor
 documents; so it is the union of all common substrings of at least N words, whatever their case, punctuation and line
 breaks. Every passage that is marked was compared with its twin, not with a hash.
 
-Memory is bounded by the size of a part: `count_fragments` turns the texts of a part into hashes, `merge` adds those of
-all parts up by ranges of hashes and gives every part back the repeated ones that it holds; `find_places` does the same
-for the windows whose seed came back; `mark_lines` and `mark_words` cut, each part by its own small table.
+Memory is bounded by the size of a part and of a range of hashes: `count_fragments` turns the texts of a part into
+hashes, `merge` adds those of all parts up, range by range, and gives every part back the repeated ones that it holds;
+`find_places` does the same for the windows whose seed came back; `mark_lines` and `mark_words` cut, each part by its
+own small table.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from data_quality import repeats_kernels as kernels
+from data_quality import passage_kernels, repeats_kernels
+from data_quality.bands import sorted_places
 from data_quality.repeats_config import RepeatsConfig
 from data_quality.sketch import text_buffers, word_tables
 
@@ -40,6 +42,8 @@ _POSITION = pa.field("position", pa.int64(), nullable=False)
 _FIRST = pa.field("first", pa.uint64(), nullable=False)
 FRAGMENTS = pa.schema([_HASH, _COUNT])
 """Sorted hashes of lines, paragraphs and seeds of windows of one part, and how many of its documents hold each."""
+HOLDERS = pa.schema([pa.field("document", pa.int32(), nullable=False)])
+"""The documents that hold the first of FRAGMENTS, then those that hold the second …: numbers in the part, ascending."""
 CANDIDATES = pa.schema([_HASH])
 """The FRAGMENTS of a part that are repeated in all parts together."""
 PLACES = pa.schema([_HASH, _COUNT, _FIRST, _TEXT, _POSITION])
@@ -52,6 +56,9 @@ TEXTS = pa.schema([pa.field("text", pa.large_string(), nullable=False)])
 """What repeats are compared with: lines, paragraphs and runs of words, each once a part."""
 REPEATED = pa.schema([_HASH, _COUNT, _FIRST, pa.field("part", pa.int64(), nullable=False), _TEXT, _POSITION])
 """The repeated ones among the PLACES of a part, with the counts of all parts, and where their text stands."""
+
+
+OWNER = pa.field("owner", pa.int32(), nullable=False)
 
 
 @dataclass(frozen=True)
@@ -90,9 +97,9 @@ def _passage_kinds(config: RepeatsConfig) -> list[tuple[int, int]]:
     """(kind, smallest size in bytes) of what is compared byte by byte."""
     kinds = []
     if config.line_documents is not None:
-        kinds.append((kernels.LINE, config.shortest_line))
+        kinds.append((passage_kernels.LINE, config.shortest_line))
     if config.paragraph_documents is not None:
-        kinds.append((kernels.PARAGRAPH, config.shortest_paragraph))
+        kinds.append((passage_kernels.PARAGRAPH, config.shortest_paragraph))
     return kinds
 
 
@@ -111,7 +118,7 @@ def _all_passages(texts: pa.LargeStringArray, kind: int, shortest: int, config: 
 
     def call(room: int) -> tuple[int, Any]:
         hashes, documents = np.empty(room, np.uint64), np.empty(room, np.int64)
-        number = kernels.hash_passages(data, offsets, kind, shortest, _seed(config), hashes, documents)
+        number = passage_kernels.hash_passages(data, offsets, kind, shortest, _seed(config), hashes, documents)
         return number, (hashes[:number], documents[:number])
 
     return _grown(call, max(1024, data.size // 40))
@@ -125,7 +132,7 @@ def _passages(texts: pa.LargeStringArray, kind: int, wanted: Hashes, config: Rep
 
     def call(room: int) -> tuple[int, Any]:
         rows, documents, places = np.empty(room, np.int64), np.empty(room, np.int64), np.empty((room, 4), np.int64)
-        number = kernels.find_passages(
+        number = passage_kernels.find_passages(
             data, offsets, kind, shortest, _seed(config), wanted, bits, table, rows, documents, places
         )
         return number, (rows[:number], documents[:number], places[:number])
@@ -133,15 +140,15 @@ def _passages(texts: pa.LargeStringArray, kind: int, wanted: Hashes, config: Rep
     return _grown(call, max(1024, data.size // 100))
 
 
-def count_fragments(texts: pa.LargeStringArray, config: RepeatsConfig) -> pa.Table:
-    """FRAGMENTS of the texts of one part: the first step."""
+def count_fragments(texts: pa.LargeStringArray, config: RepeatsConfig) -> tuple[pa.Table, pa.Table]:
+    """FRAGMENTS and HOLDERS of the texts of one part: the first step."""
     found = [_all_passages(texts, kind, shortest, config) for kind, shortest in _passage_kinds(config)]
     if config.substring_words:
         data, offsets = text_buffers(texts)
 
         def call(room: int) -> tuple[int, Any]:
             hashes, documents = np.empty(room, np.uint64), np.empty(room, np.int64)
-            number = kernels.hash_seeds(
+            number = repeats_kernels.hash_seeds(
                 data, offsets, *word_tables(), *_widths(config), _seed(config), hashes,
                 documents,
             )  # fmt: skip
@@ -150,9 +157,22 @@ def count_fragments(texts: pa.LargeStringArray, config: RepeatsConfig) -> pa.Tab
         found.append(_grown(call, max(1024, data.size // 40)))
     hashes = np.concatenate([hashes for hashes, _ in found])
     documents = np.concatenate([documents for _, documents in found])
-    order = np.argsort(hashes, kind="stable")  # documents of one kind, and so of one hash, are in order
-    values, _, counts = _by_hash(hashes[order], documents[order])
-    return pa.table([pa.array(values), pa.array(counts)], schema=FRAGMENTS)
+    order = sorted_places(hashes)  # documents of one kind, and so of one hash, are in order
+    hashes, documents = hashes[order], documents[order]
+    values, _, counts = _by_hash(hashes, documents)
+    held = documents[_changes(hashes) | _changes(documents)]
+    return (
+        pa.table([pa.array(values), pa.array(counts)], schema=FRAGMENTS),
+        pa.table([pa.array(held.astype(np.int32))], schema=HOLDERS),
+    )
+
+
+def find_holders(fragments: pa.Table, holders: pa.Table, candidates: Hashes) -> Integers:
+    """The documents of a part that hold any of its candidates, ascending: no others need be looked at."""
+    wanted = np.zeros(fragments.num_rows, np.bool_)
+    wanted[np.searchsorted(fragments.column("hash").to_numpy(), candidates)] = True
+    held = np.repeat(wanted, fragments.column("documents").to_numpy())
+    return np.unique(holders.column("document").to_numpy()[held]).astype(np.int64)
 
 
 def _by_hash(hashes: Hashes, documents: Integers) -> tuple[Hashes, Integers, Integers]:
@@ -171,65 +191,59 @@ def _changes(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def merge(
-    parts: int,
-    read: Callable[[int, int, int], dict[str, npt.NDArray[Any]]],
-    counted: Sequence[bool],
-    rows: int,
-    config: RepeatsConfig,
-    memory_rows: int,
-) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]]]]:
-    """Adds the documents of all parts up: the second step, and the fourth.
+    held: Sequence[dict[str, npt.NDArray[Any]]], counted: Sequence[bool], schema: pa.Schema, config: RepeatsConfig
+) -> pa.Table:
+    """Adds the documents of all parts up over a range of hashes: the second step, and the fourth.
 
     Parameters
     ----------
-    parts, rows
-        How many parts there are, and how many rows they have together.
-    read
-        Called with a part and a range of hashes (first, behind the last): the columns of FRAGMENTS or PLACES there.
+    held
+        Of every part the columns of FRAGMENTS or PLACES in the range. They are taken out of the dictionaries: what is
+        given is not held twice.
     counted
         Of every part, whether its documents count (`counted_sources`).
-    memory_rows
-        About how many rows are held at once; the hashes are taken in so many ranges.
+    schema
+        CANDIDATES, from FRAGMENTS, or REPEATED, from PLACES.
 
-    Yields
-    ------
-    (part, columns) range by range: the repeated hashes that the part holds, in order, with the documents of all
-    counted parts; of PLACES the columns `first`, `part`, `text` and `position` of the counted part with the smallest
-    `first` too.
+    Returns
+    -------
+    pa.Table
+        The repeated rows in the order of parts and hashes: `owner` (int32), the part that holds it, and the columns of
+        `schema`; `documents` of all counted parts, and `first`, `part`, `text` and `position` of the counted part with
+        the smallest `first`.
     """
-    slices = max(1, -(-rows // memory_rows))
-    most = limits(config)
-    for number in range(slices):
-        low, high = (2**64 * number // slices, 2**64 * (number + 1) // slices)
-        held = [read(part, low, high) for part in range(parts)]
-        if not held:
-            return
-        owner = np.repeat(np.arange(parts), [columns["hash"].size for columns in held])
-        columns = {name: np.concatenate([columns[name] for columns in held]) for name in held[0]}
-        del held
-        counts = np.asarray(counted, np.bool_)[owner]
-        keys = (owner, *([columns["first"]] if "first" in columns else []), ~counts, columns["hash"])
-        order = np.lexsort(keys)
-        hashes = columns["hash"][order]
-        changed = _changes(hashes)
-        starts = np.flatnonzero(changed)
-        if not starts.size:
-            continue
-        documents = np.add.reduceat(np.where(counts, columns["documents"], 0)[order], starts)
-        repeated = documents > most[(hashes[starts] & np.uint64(3)).astype(np.int64)]
-        group = np.cumsum(changed) - 1
-        kept = np.flatnonzero(repeated[group])
-        rows_kept, of = order[kept], group[kept]
-        made: dict[str, npt.NDArray[Any]] = {"hash": hashes[kept], "documents": documents[of]}
-        if "first" in columns:
-            chosen = order[starts[of]]
-            made |= {name: columns[name][chosen] for name in ("first", "text", "position")} | {"part": owner[chosen]}
-        by_part = np.argsort(owner[rows_kept], kind="stable")
-        cuts = np.searchsorted(owner[rows_kept][by_part], np.arange(parts + 1))
-        for part in range(parts):
-            mine = by_part[cuts[part] : cuts[part + 1]]
-            if mine.size:
-                yield part, {name: values[mine] for name, values in made.items()}
+    given = PLACES if "first" in schema.names else FRAGMENTS
+    owner = np.repeat(np.arange(len(held), dtype=np.int32), [columns["hash"].size for columns in held])
+    columns = {
+        field.name: np.concatenate(
+            [np.zeros(0, field.type.to_pandas_dtype()), *(some.pop(field.name) for some in held)]
+        )
+        for field in given
+    }
+    hashes, first = columns["hash"], columns.get("first", np.zeros(0, np.uint64))
+    order = sorted_places(hashes)
+    documents, chosen = np.empty(owner.size, np.int64), np.empty(owner.size, np.int64)
+    passage_kernels.add_up(
+        hashes, order, owner, np.asarray(counted, np.bool_), columns.pop("documents"), first, limits(config), documents,
+        chosen,
+    )  # fmt: skip
+    kept = np.flatnonzero(documents)
+    rows = order[kept]
+    by_part = np.argsort(owner[rows], kind="stable")
+    rows, kept = rows[by_part], kept[by_part]
+    del order, by_part
+    values = {"owner": owner[rows], "hash": hashes[rows], "documents": documents[kept]}
+    if given is PLACES:
+        rows = chosen[kept]
+        values |= {name: columns[name][rows] for name in ("first", "text", "position")} | {"part": owner[rows]}
+    fields = pa.schema([OWNER, *schema])
+    return pa.table([pa.array(values[field.name], field.type) for field in fields], schema=fields)
+
+
+def of_part(merged: pa.Table, part: int) -> pa.Table:
+    """What a part holds of a table of `merge`, in the order of hashes, without the column `owner`."""
+    begin, end = np.searchsorted(merged.column("owner").to_numpy(), [part, part + 1]).tolist()
+    return merged.slice(begin, end - begin).drop_columns(["owner"])
 
 
 def find_places(
@@ -239,10 +253,12 @@ def find_places(
 
     Parameters
     ----------
+    texts
+        Of the part, at least those of `find_holders`.
     owners
         The first eight bytes of each document's id, big-endian: the smallest one's text is compared.
     candidates
-        The hashes that came back for this part.
+        The CANDIDATES of the part.
     """
     _check_owners(texts, owners)
     data, offsets = text_buffers(texts)
@@ -260,7 +276,7 @@ def find_places(
         pieces.append(places[chosen, :2])
     if config.substring_words:
         hashes, documents, runs, positions, run_places = _windows(data, offsets, order, candidates, config)
-        by_hash = np.lexsort((rank[documents], hashes))
+        by_hash = sorted_places(hashes)  # they come in the order of ids
         values, starts, counts = _by_hash(hashes[by_hash], documents[by_hash])
         chosen = by_hash[starts]
         used, texts_of = np.unique(runs[chosen], return_inverse=True)
@@ -284,7 +300,7 @@ def _windows(data: Any, offsets: Integers, order: Integers, candidates: Hashes, 
         hashes = np.empty(room, np.uint64)
         documents, runs, positions = (np.empty(room, np.int64) for _ in range(3))
         places = np.empty((runs_room, 3), np.int64)
-        number, run = kernels.find_windows(
+        number, run = repeats_kernels.find_windows(
             data, offsets, order, *word_tables(), *_widths(config), _seed(config),
             candidates, bits, table, hashes, documents, runs, positions, places,
         )  # fmt: skip
@@ -307,7 +323,7 @@ def _table(hashes: Hashes) -> tuple[Hashes, Integers]:
     """A filter and a table of different hashes, for `look_up`; of the filter's bits at most a sixteenth are set."""
     bits = np.zeros(1 << max(6, (hashes.size // 4).bit_length()), dtype=np.uint64)
     table = np.full(1 << max(4, (4 * hashes.size - 1).bit_length()), -1, dtype=np.int64)
-    kernels.fill_table(hashes, bits, table)
+    passage_kernels.fill_table(hashes, bits, table)
     return bits, table
 
 
@@ -328,7 +344,7 @@ def mark_lines(
     known = repeated.column("hash").to_numpy()
     rows, documents, places = _passages(texts, kind, known, config)
     same = np.empty(rows.size, np.bool_)
-    kernels.same_bytes(
+    passage_kernels.same_bytes(
         data, places[:, 0], places[:, 1], other, other_offsets[rows], other_offsets[rows + 1], same
     )  # fmt: skip
     differ = np.unique(np.stack([rows[~same], documents[~same]], axis=1), axis=0)
@@ -370,7 +386,7 @@ def mark_words(
     while True:
         spans, wrong = np.empty((room, 3), np.int64), np.empty((wrong_room, 2), np.int64)
         found = np.zeros(hashes.size, np.int64)
-        number, collisions = kernels.mark_windows(
+        number, collisions = repeats_kernels.mark_windows(
             data, offsets, owners, *word_tables(), _widths(config)[0], _seed(config), hashes, bits, table, first, rows,
             positions, config.substring_keep == "first", other, other_offsets, spans, found, wrong,
         )  # fmt: skip
@@ -378,7 +394,7 @@ def mark_words(
             break
         room, wrong_room = max(room, number), max(wrong_room, collisions)
     of, starts, ends = (spans[:number, column].copy() for column in range(3))
-    kernels.whole_characters(data, offsets[of + 1], starts, ends, _marks())
+    repeats_kernels.whole_characters(data, offsets[of + 1], starts, ends, _marks())
     left = starts < ends
     of, starts, ends = of[left], starts[left] - offsets[of[left]], ends[left] - offsets[of[left]]
     return Marked(of, starts, ends, found, np.unique(wrong[:collisions], axis=0)[:, 0])

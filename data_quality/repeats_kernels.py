@@ -1,8 +1,4 @@
-"""Compiled loops that find passages of texts by hash: lines, paragraphs, and windows of words.
-
-A hash only finds: whatever is marked as a repeat was compared with the other passage, byte by byte or word by word.
-The two lowest bits of every hash say what kind of passage it is of.
-"""
+"""Compiled loops that find windows of words by hash and compare them word by word (`passage_kernels.py`: lines)."""
 
 from __future__ import annotations
 
@@ -11,204 +7,14 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from data_quality.byte_kernels import decode, load
+from data_quality.passage_kernels import KIND, WORDS, look_up
 from data_quality.word_kernels import mix64
 
 Array = Any  # numba compiles by dtype; the docstrings name it
 
-LINE, PARAGRAPH, WORDS = 0, 1, 2
-_LF = 10
-_KIND = np.uint64(3)
-_SEED = np.uint64(0x9E3779B97F4A7C15)
 _BYTE = np.uint64(0xD6E8FEB86659FD93)
 _WORD = np.uint64(0xA24BAED4963EE407)
-_ONE, _TWO, _SHIFT, _BITS = np.uint64(1), np.uint64(2), np.uint64(32), np.uint64(63)
-_LAST_CODE_POINT = np.int64(0x10FFFF)
-
-
-@njit(cache=True, nogil=True)
-def fill_table(hashes: Array, bits: Array, table: Array) -> None:
-    """Enters different hashes into an open-addressed table (int64, a power of two, filled with -1).
-
-    `bits` (uint64, a power of two of words) is a filter that stays in the processor's cache: most look-ups end there.
-    """
-    mask = table.size - 1
-    for i in range(hashes.size):
-        bits[(hashes[i] >> _SHIFT) & np.uint64(bits.size - 1)] |= _ONE << ((hashes[i] >> _TWO) & _BITS)
-        slot = np.int64(hashes[i] >> _TWO) & mask
-        while table[slot] >= 0:
-            slot = (slot + 1) & mask
-        table[slot] = i
-
-
-@njit(cache=True, nogil=True)
-def look_up(wanted: Any, hashes: Array, bits: Array, table: Array) -> Any:
-    """Where `wanted` stands in `hashes`, -1 if it does not."""
-    if not (bits[(wanted >> _SHIFT) & np.uint64(bits.size - 1)] >> ((wanted >> _TWO) & _BITS)) & _ONE:
-        return -1
-    mask = table.size - 1
-    slot = np.int64(wanted >> _TWO) & mask
-    while table[slot] >= 0:
-        if hashes[table[slot]] == wanted:
-            return table[slot]
-        slot = (slot + 1) & mask
-    return -1
-
-
-# ------------------------------------------------------------------------------------------- lines and paragraphs
-
-
-@njit(cache=True, nogil=True)
-def _is_space(byte: int) -> bool:
-    return byte == 32 or 9 <= byte <= 13
-
-
-@njit(cache=True, nogil=True)
-def next_line(data: Array, position: int, limit: int) -> tuple[int, int, int]:
-    """(start, end, next): the line at `position` without ASCII white space around it, and where the next begins."""
-    end = position
-    while end < limit and data[end] != _LF:
-        end += 1
-    following = min(end + 1, limit)
-    start = position
-    while start < end and _is_space(data[start]):
-        start += 1
-    while end > start and _is_space(data[end - 1]):
-        end -= 1
-    return start, end, following
-
-
-@njit(cache=True, nogil=True)
-def next_paragraph(data: Array, position: int, limit: int) -> tuple[int, int, int]:
-    """As `next_line` for the paragraph at `position`; blank lines go with the paragraph before them."""
-    start, end, at = next_line(data, position, limit)
-    while start == end and at < limit:
-        start, end, at = next_line(data, at, limit)
-    blank = start == end
-    while at < limit:
-        more, last, following = next_line(data, at, limit)
-        if more == last:
-            blank = True
-        elif blank:
-            break
-        else:
-            end = last
-        at = following
-    return start, end, at
-
-
-@njit(cache=True, nogil=True)
-def _passage(data: Array, position: int, limit: int, kind: int) -> tuple[int, int, int]:
-    if kind == LINE:
-        return next_line(data, position, limit)
-    return next_paragraph(data, position, limit)
-
-
-@njit(cache=True, nogil=True)
-def _hash_bytes(data: Array, start: int, end: int, seed: Any, kind: int) -> Any:
-    state = seed ^ np.uint64(end - start)
-    i = start
-    while i + 8 <= end:
-        word = np.uint64(data[i])
-        for k in range(1, 8):
-            word |= np.uint64(data[i + k]) << np.uint64(8 * k)
-        state = (state ^ word) * _BYTE
-        state ^= state >> _SHIFT
-        i += 8
-    while i < end:
-        state = (state ^ np.uint64(data[i])) * _BYTE
-        i += 1
-    return (mix64(state) & ~_KIND) | np.uint64(kind)
-
-
-@njit(cache=True, nogil=True)
-def hash_passages(
-    data: Array, offsets: Array, kind: int, shortest: int, seed: Any, hashes: Array, documents: Array
-) -> int:
-    """All lines (or paragraphs, by `kind`) of at least `shortest` bytes; returns how many there are.
-
-    Written: `hashes` (uint64) and `documents` (int64, the number of the text). With too little room nothing is written
-    behind it; the caller comes again.
-    """
-    number = 0
-    for d in range(offsets.size - 1):
-        position, limit = offsets[d], offsets[d + 1]
-        while position < limit:
-            start, end, position = _passage(data, position, limit, kind)
-            if end - start >= shortest:
-                if number < hashes.size:
-                    hashes[number] = _hash_bytes(data, start, end, seed, kind)
-                    documents[number] = d
-                number += 1
-    return number
-
-
-@njit(cache=True, nogil=True)
-def find_passages(
-    data: Array, offsets: Array, kind: int, shortest: int, seed: Any, hashes: Array, bits: Array, table: Array,
-    rows: Array, documents: Array, places: Array,
-) -> int:  # fmt: skip
-    """The lines (or paragraphs) whose hash is among `hashes`; returns how many there are.
-
-    Written as by `hash_passages`: `rows` of `hashes`, `documents`, and `places` (int64[.., 4]): start and end in `data`
-    without white space around, then of what would be cut.
-    """
-    number = 0
-    for d in range(offsets.size - 1):
-        position, limit = offsets[d], offsets[d + 1]
-        while position < limit:
-            start, end, following = _passage(data, position, limit, kind)
-            if end - start >= shortest:
-                row = look_up(_hash_bytes(data, start, end, seed, kind), hashes, bits, table)
-                if row >= 0:
-                    if number < rows.size:
-                        rows[number], documents[number] = row, d
-                        places[number, 0], places[number, 1] = start, end
-                        places[number, 2], places[number, 3] = position, following
-                    number += 1
-            position = following
-    return number
-
-
-@njit(cache=True, nogil=True)
-def same_bytes(
-    data: Array, starts: Array, ends: Array, other: Array, other_starts: Array, other_ends: Array, same: Array
-) -> None:
-    """same[i] = whether data[starts[i]:ends[i]] is other[other_starts[i]:other_ends[i]]."""
-    for i in range(starts.size):
-        size = ends[i] - starts[i]
-        equal = size == other_ends[i] - other_starts[i]
-        k = 0
-        while equal and k < size:
-            equal = data[starts[i] + k] == other[other_starts[i] + k]
-            k += 1
-        same[i] = equal
-
-
-# ------------------------------------------------------------------------------------------------ words
-
-
-@njit(cache=True, nogil=True)
-def _decode(data: Array, i: int, limit: int) -> tuple[Any, int]:
-    """The code point that begins at a byte above 127, and its number of bytes."""
-    byte = data[i]
-    if byte < 0xE0:
-        size, code = 2, np.int64(byte) & 0x1F
-    elif byte < 0xF0:
-        size, code = 3, np.int64(byte) & 0x0F
-    else:
-        size, code = 4, np.int64(byte) & 0x07
-    if i + size > limit:
-        return _LAST_CODE_POINT, limit - i  # cannot happen in a valid Arrow string, must not read past it
-    for k in range(1, size):
-        code = (code << 6) | (np.int64(data[i + k]) & 0x3F)
-    return min(code, _LAST_CODE_POINT), size
-
-
-@njit(cache=True, nogil=True)
-def _code_at(data: Array, i: int, limit: int) -> tuple[Any, int]:
-    if data[i] < 128:
-        return np.int64(data[i]), 1
-    return _decode(data, i, limit)
 
 
 @njit(cache=True, nogil=True)
@@ -240,7 +46,7 @@ def split_words(
                 inside = False
             i += 1
             continue
-        code, size = _decode(data, i, limit)
+        code, size = decode(data, i, limit)
         found = classes[code]
         if found == 1:
             if not inside:
@@ -282,7 +88,7 @@ def _window_hashes(words: Array, count: int, width: int, hashes: Array) -> int:
         if i >= width:
             rolling -= leaving * words[i - width]
         if i + 1 >= width:
-            hashes[i + 1 - width] = (mix64(rolling) & ~_KIND) | np.uint64(WORDS)
+            hashes[i + 1 - width] = (mix64(rolling) & ~KIND) | np.uint64(WORDS)
     return max(0, count - width + 1)
 
 
@@ -364,14 +170,16 @@ def find_windows(
         if count < width:
             continue
         windows = _minima(grams, _window_hashes(words, count, inner, grams), width - inner + 1, queue, minima)
-        _window_hashes(words, count, width, grams)
         first = -1
-        known, last = False, np.uint64(0)
+        hashed, known, last = False, False, np.uint64(0)
         for i in range(windows):
             if i == 0 or minima[i] != last:
                 last = minima[i]
                 known = look_up(last, seeds, bits, table) >= 0
             if known:
+                if not hashed:
+                    _window_hashes(words, count, width, grams)
+                    hashed = True
                 if first < 0:
                     first = i
                 if number < hashes.size:
@@ -384,6 +192,16 @@ def find_windows(
                 run += 1
                 first = -1
     return number, run
+
+
+@njit(cache=True, nogil=True)
+def _same_bytes(data: Array, start: int, end: int, other: Array, other_start: int, other_end: int) -> bool:
+    if end - start != other_end - other_start:
+        return False
+    while start < end and load(data, start, end) == load(other, other_start, other_end):
+        start += 8
+        other_start += 8
+    return start >= end
 
 
 @njit(cache=True, nogil=True)
@@ -401,8 +219,8 @@ def _same_word(
             i += 1
             j += 1
             continue
-        code_a, size_a = _code_at(data, i, end)
-        code_b, size_b = _code_at(other, j, other_end)
+        code_a, size_a = decode(data, i, end)
+        code_b, size_b = decode(other, j, other_end)
         if folds[code_a] != folds[code_b]:
             return False
         i += size_a
@@ -461,10 +279,8 @@ def mark_windows(
             same = True
             k = width - 1 if at == before + 1 else 0
             while same and k < width:
-                same = _same_word(
-                    data, starts[i + k], ends[i + k], text_data, other_starts[at + k], other_ends[at + k],
-                    ascii_words, folds,
-                )  # fmt: skip
+                word = (data, starts[i + k], ends[i + k], text_data, other_starts[at + k], other_ends[at + k])
+                same = _same_bytes(*word) or _same_word(*word, ascii_words, folds)
                 k += 1
             if not same:
                 if wrong < collisions.shape[0]:
@@ -499,17 +315,17 @@ def whole_characters(data: Array, limits: Array, starts: Array, ends: Array, mar
     for i in range(starts.size):
         start, end, limit = starts[i], ends[i], limits[i]
         while start < end:
-            code, size = _code_at(data, start, limit)
+            code, size = decode(data, start, limit)
             if code >= marks.size or not marks[code]:
                 break
             start += size
         if end < limit:
-            code, _ = _code_at(data, end, limit)
+            code, _ = decode(data, end, limit)
             parted = code < marks.size and marks[code]
             while parted and end > start:
                 end -= 1
                 while end > start and data[end] & 0xC0 == 0x80:
                     end -= 1
-                code, _ = _code_at(data, end, limit)
+                code, _ = decode(data, end, limit)
                 parted = code < marks.size and marks[code]
         starts[i], ends[i] = start, end

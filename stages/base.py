@@ -58,7 +58,7 @@ class Resources:
     workers: int = setting("Worker processes for stages that work part by part; 0: one a core.", 0, ge=0, le=4096)
     training: TrainingResources = setting("Where and how models are trained.", default_factory=TrainingResources)
     memory_megabytes: int = setting(
-        "Memory a worker plans with where the corpus is sorted or compared as a whole (deduplicate).", 512, ge=1
+        "Memory a worker plans with where the whole corpus is sorted or compared (deduplicate, repeats).", 512, ge=1
     )
     retries: int = setting("How often a batch of parts is tried again after a fault that may pass.", 3, ge=0, le=100)
     lease_seconds: float = setting("How long a lease stands without renewal.", 60.0, ge=3.0, le=3600.0)

@@ -1,44 +1,49 @@
 """repeats: lines, paragraphs and runs of words that stand in many of the kept documents, marked to be cut.
 
 Parts: `cuts/<stem>`, row for row with `documents/<stem>`; `about/repeats`, what was found; and of the rounds before it
-`fragments/<stem>`, `candidates/<stem>`, `places/<stem>`, `texts/<stem>`, `repeated/<stem>` (`data_quality/repeats.py`).
-A part is done again only if what is repeated in it changed.
+`fragments/<stem>`, `holders/<stem>`, `candidates/<stem>`, `places/<stem>`, `texts/<stem>`, `repeated/<stem>`
+(`data_quality/repeats.py`). A part is done again only if what is repeated in it changed.
 """
 
 from __future__ import annotations
 
 import heapq
-import shutil
-import tempfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from data_quality.repeats_config import RepeatsConfig
 from stages.base import Context, Inputs, Stage, StageError, Unit, part_units
 from stages.config import RunConfig
 from storage.filesystem import Store
-from storage.fingerprint import canonical
+from storage.fingerprint import canonical, hash_of
 from storage.manifests import Part
-from storage.outputs import PartWriter, Receipt
+from storage.outputs import SCRATCH, PartWriter, Receipt, local_file
 from storage.schemas import CUTS
 
-FRAGMENTS_ROUND, CANDIDATES_ROUND, PLACES_ROUND, REPEATED_ROUND, CUTS_ROUND = range(1, 6)
-
-MERGED_ROWS = 1 << 25
-"""Hashes of all parts that are held in memory together (about 100 bytes each)."""
+ROW_BYTES = {"candidates": 80, "repeated": 144}
+"""What a row of FRAGMENTS, or of PLACES, takes while it is merged, should all of them be repeated."""
+HASHES = 1 << 64
 SHOWN = 50
 SHOWN_CHARACTERS = 200
 
+Rounds = Generator[list[Unit], list[Receipt], None]
+
 
 class Repeats(Stage[RepeatsConfig]):
-    """Three rounds over the parts: hashes of all passages, texts of those that may be repeated, cuts; between them, one
-    unit goes through what all parts made."""
+    """Three rounds over the parts: hashes of all passages, texts of those that may be repeated, cuts.
+
+    Between them, what all parts made is gone through by ranges of hashes, each of which `memory` bytes hold, and
+    divided among the parts again.
+    """
 
     name = "repeats"
-    version = 1
+    version = 2
     needs = ("ingest", "deduplicate")
+
+    def __init__(self, config: RepeatsConfig, memory: int) -> None:
+        super().__init__(config)
+        self.memory = memory
 
     def units(self, inputs: Inputs, started: Receipt) -> list[Unit]:
         config = self.config
@@ -49,115 +54,155 @@ class Repeats(Stage[RepeatsConfig]):
             "seed": config.seed,
         }
         units = part_units(self, inputs, extra=("deduplicate:decisions",), parameters=hashed)
-        return [replace(unit, payload={**unit.payload, "round": FRAGMENTS_ROUND}) for unit in units]
+        return [replace(unit, payload={**unit.payload, "step": "fragments"}) for unit in units]
 
-    def rounds(
-        self, inputs: Inputs, started: Receipt, done: Callable[[str], bool]
-    ) -> Generator[list[Unit], list[Receipt], None]:
+    def rounds(self, inputs: Inputs, started: Receipt, done: Callable[[str], bool]) -> Rounds:
         """Hashes of every part, what they have in common, texts of that in every part, what is repeated, cuts."""
         first = self.units(inputs, started)
         receipts = yield first
         wanted = self.config.counted_sources
         counted = [not wanted or receipt.notes["source"] in wanted for receipt in receipts]
-        stems = [unit.name for unit in first]
-        [merged] = yield [self._merging(CANDIDATES_ROUND, stems, counted, {"fragments": _made(receipts, "fragments")})]
-        candidates = _made([merged], "candidates")
+        fragments, holders = _made(receipts, "fragments"), _made(receipts, "holders")
+        receipts = yield from self._merging("candidates", fragments, counted, done)
+        found = [*zip(fragments, holders, _made(receipts, "candidates"), strict=True)]
         receipts = yield [
-            self._unit(unit, PLACES_ROUND, {"candidates": [part]}) for unit, part in zip(first, candidates, strict=True)
+            self._unit(unit, "places", {"candidates": [parts[-1]]}, parts)
+            for unit, parts in zip(first, found, strict=True)
         ]
         texts = _made(receipts, "texts")
-        [merged] = yield [self._merging(REPEATED_ROUND, stems, counted, {"places": _made(receipts, "places")})]
+        receipts = yield from self._merging("repeated", _made(receipts, "places"), counted, done)
+        used_by_part = [used for receipt in receipts for used in receipt.notes["used"]]
         yield [
-            self._unit(unit, CUTS_ROUND, {"repeated": [part], "texts": [texts[number] for number in used]})
-            for unit, part, used in zip(first, _made([merged], "repeated"), merged.notes["used"], strict=True)
+            self._unit(unit, "cuts", {"repeated": [part], "texts": [texts[number] for number in used]}, parts)
+            for unit, parts, part, used in zip(first, found, _made(receipts, "repeated"), used_by_part, strict=True)
         ]
 
-    def _unit(self, first: Unit, number: int, reads: dict[str, list[Part]]) -> Unit:
-        """A unit of a later round: its key holds the content of what it reads, its payload where that lies."""
+    def _unit(self, first: Unit, step: str, reads: dict[str, list[Part]], found: Sequence[Part]) -> Unit:
+        """A unit of a later round: its key holds the content of what it reads, its payload where that lies.
+
+        `found` (fragments, holders, candidates) only tells which documents need not be looked at.
+        """
         digests = {name: [part.digest for part in parts] for name, parts in reads.items()}
         paths = {name: [part.path for part in parts] for name, parts in reads.items()}
-        keep = self.config.substring_keep if number == CUTS_ROUND else None
-        key = self.unit_key(first=first.key, round=number, digests=digests, keep=keep)
-        return replace(first, key=key, payload={"stem": first.name, "round": number, **paths})
+        keep = self.config.substring_keep if step == "cuts" else None
+        key = self.unit_key(first=first.key, step=step, digests=digests, keep=keep)
+        payload = {"stem": first.name, "step": step, "found": [part.path for part in found], **paths}
+        return replace(first, key=key, payload=payload)
 
-    def _merging(self, number: int, stems: list[str], counted: list[bool], reads: dict[str, list[Part]]) -> Unit:
-        """The one unit of a round that goes through what all parts made."""
-        [(name, parts)] = reads.items()
+    def _merging(
+        self, kind: str, parts: list[Part], counted: list[bool], done: Callable[[str], bool]
+    ) -> Generator[list[Unit], list[Receipt], list[Receipt]]:
+        """Two rounds: ranges of hashes of all parts, into scratch files; then the parts, each with what is its own."""
         # Which parts are counted stands in `counted`, however they were named.
         config = canonical(replace(self.config, counted_sources=(), substring_keep="first"), self.name)
+        stems = [part.stem for part in parts]
         digests = [part.digest for part in parts]
-        key = self.unit_key(parameters=config, round=number, stems=stems, counted=counted, digests=digests)
-        paths, rows = [part.path for part in parts], sum(part.rows for part in parts)
-        payload = {"round": number, "stems": stems, "counted": counted, "rows": rows, name: paths}
-        return Unit(f"{name} of all parts", key, payload, sum(part.bytes for part in parts))
+        state = hash_of({"parameters": config, "counted": counted, "stems": stems, kind: digests})
+        number = max(1, -(-sum(part.rows for part in parts) * ROW_BYTES[kind] // self.memory))
+        weight = sum(part.bytes for part in parts) // (2 * number)
+        paths = [part.path for part in parts]
 
-    def _candidates(self, unit: Unit, writer: PartWriter) -> None:
-        from data_quality.repeats import CANDIDATES
+        def units(step: str, ends: list[int], **shared: Any) -> list[Unit]:
+            return [
+                Unit(
+                    f"{kind}-{step}-{i:05d}",
+                    self.unit_key(step=step, state=state, range=[f"{end:x}" for end in ends[i : i + 2]]),
+                    {"step": step, "kind": kind, "number": i, "range": ends[i : i + 2], **shared},
+                    weight,
+                )
+                for i in range(len(ends) - 1)
+            ]
+
+        of_parts = sorted({i * len(parts) // number for i in range(number + 1)})
+        given = units("divide", of_parts)
+        if not all(done(unit.key) for unit in given):
+            hashes = [i * HASHES // number for i in range(number + 1)]
+            receipts = yield units("merge", hashes, paths=paths, counted=counted)
+            merged = [part for receipt in receipts for part in receipt.parts]
+            given = units("divide", of_parts, stems=stems, merged=merged)
+        return (yield given)
+
+    def _merge(self, unit: Unit, writer: PartWriter) -> None:
+        """Whatever is repeated in a range of hashes, for all parts."""
+        from data_quality.repeats import CANDIDATES, REPEATED, merge
 
         payload = unit.payload
-        merged = _merge(
-            writer.store, payload["fragments"], payload["counted"], payload["rows"], self.config, CANDIDATES
-        )
-        for stem, table in zip(payload["stems"], merged, strict=True):
-            writer.parquet(f"candidates/{stem}", table, CANDIDATES)
+        held = [_between(writer.store, path, *payload["range"]) for path in payload["paths"]]
+        schema = CANDIDATES if payload["kind"] == "candidates" else REPEATED
+        table = merge(held, payload["counted"], schema, self.config)
+        writer.ipc(f"{SCRATCH}/{payload['kind']}-{payload['number']:05d}", table, table.schema)
 
-    def _repeated(self, unit: Unit, writer: PartWriter) -> None:
-        """The repeated passages of every part; notes say which parts their texts stand in, by the column `part`."""
+    def _divide(self, unit: Unit, writer: PartWriter) -> None:
+        """For every part a table of what is repeated in it, sorted by hash.
+
+        Notes say which parts the texts stand in that it is compared with: the column `part` counts these.
+        """
         import numpy as np
         import pyarrow as pa
 
-        from data_quality.repeats import REPEATED
+        from data_quality.repeats import CANDIDATES, REPEATED, of_part
+        from storage.arrow_files import read_ipc
 
-        payload, uses = unit.payload, []
-        merged = _merge(writer.store, payload["places"], payload["counted"], payload["rows"], self.config, REPEATED)
-        for stem, table in zip(payload["stems"], merged, strict=True):
-            used, local = np.unique(table.column("part").to_numpy(), return_inverse=True)
-            table = table.set_column(REPEATED.get_field_index("part"), REPEATED.field("part"), pa.array(local))
-            writer.parquet(f"repeated/{stem}", table, REPEATED)
-            uses.append(used.tolist())
+        kind, payload, uses = unit.payload["kind"], unit.payload, []
+        schema = CANDIDATES if kind == "candidates" else REPEATED
+        merged = [read_ipc(local_file(writer.store, part)) for part in payload["merged"]]
+        for number in range(*payload["range"]):
+            table = pa.concat_tables([of_part(some, number) for some in merged]).combine_chunks()
+            if kind == "repeated":
+                used, local = np.unique(table.column("part").to_numpy(), return_inverse=True)
+                field = REPEATED.field("part")
+                table = table.set_column(REPEATED.get_field_index("part"), field, pa.array(local, field.type))
+                uses.append(used.tolist())
+            writer.parquet(f"{kind}/{payload['stems'][number]}", table, schema)
         writer.notes["used"] = uses
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-        import pyarrow.compute as pc
+        from data_quality.repeats import FRAGMENTS, HOLDERS, PLACES, TEXTS, count_fragments, find_holders, find_places
+        from storage.arrow_files import read_parquet, read_rows
 
-        from data_quality.repeats import FRAGMENTS, PLACES, TEXTS, count_fragments, find_places
-
-        number = unit.payload["round"]
-        if number == CANDIDATES_ROUND:
-            return self._candidates(unit, writer)
-        if number == REPEATED_ROUND:
-            return self._repeated(unit, writer)
+        step = unit.payload["step"]
+        if step == "merge":
+            return self._merge(unit, writer)
+        if step == "divide":
+            return self._divide(unit, writer)
         stem = unit.payload["stem"]
-        kept = pc.indices_nonzero(
-            pc.is_null(inputs["deduplicate"].read(f"decisions/{stem}", ["dropped_by"]).column("dropped_by"))
-        )
-        documents = inputs["ingest"].read(f"documents/{stem}", ["id", "text", "source"])
-        ids, texts = documents.column("id").combine_chunks(), documents.column("text").take(kept).combine_chunks()
-        if number == FRAGMENTS_ROUND:
-            writer.parquet(f"fragments/{stem}", count_fragments(texts, self.config), FRAGMENTS)
-            source = documents.column("source")
-            writer.notes["source"] = source[0].as_py() if len(source) else ""
-        elif number == PLACES_ROUND:
-            [path] = unit.payload["candidates"]
-            candidates = _read(writer.store, path).column("hash").to_numpy()
-            places, found = find_places(texts, _beginnings(ids.take(kept)), candidates, self.config)
+        dropped_by = inputs["deduplicate"].read(f"decisions/{stem}", ["dropped_by"]).column("dropped_by")
+        kept = dropped_by.is_null().to_numpy().nonzero()[0]
+        if step == "fragments":
+            documents = inputs["ingest"].read(f"documents/{stem}", ["text", "source"])
+            texts = documents.column("text").take(kept).combine_chunks()
+            fragments, holders = count_fragments(texts, self.config)
+            writer.parquet(f"fragments/{stem}", fragments, FRAGMENTS)
+            writer.parquet(f"holders/{stem}", holders, HOLDERS)
+            writer.notes["source"] = documents.column("source")[0].as_py() if documents.num_rows else ""
+            return None
+        fragments, holders, table = (read_parquet(writer.store, path) for path in unit.payload["found"])
+        candidates = table.column("hash").to_numpy()
+        rows = kept[find_holders(fragments, holders, candidates)]
+        path = inputs["ingest"].part(f"documents/{stem}").path
+        documents = read_rows(inputs["ingest"].store, path, ["id", "text"], rows)
+        texts, owners = documents.column("text").combine_chunks(), _beginnings(documents.column("id").combine_chunks())
+        if step == "places":
+            places, found = find_places(texts, owners, candidates, self.config)
             writer.parquet(f"places/{stem}", places, PLACES)
             writer.parquet(f"texts/{stem}", found, TEXTS)
-        else:
-            self._cut(unit, ids, texts, kept.to_numpy().astype("int64"), writer)
+            return None
+        ids = inputs["ingest"].read(f"documents/{stem}", ["id"]).column("id").combine_chunks()
+        return self._cut(unit, ids, texts, owners, rows, writer)
 
-    def _cut(self, unit: Unit, ids: Any, texts: Any, kept: Any, writer: PartWriter) -> None:
+    def _cut(self, unit: Unit, ids: Any, texts: Any, owners: Any, numbers: Any, writer: PartWriter) -> None:
+        """Cuts of a part with these `ids`; `texts`, `owners` and `numbers` (rows) are of what may have any."""
         import numpy as np
         import pyarrow as pa
 
         from corpus.joined_cuts import spans_of
         from data_quality.repeats import KINDS, REASONS, mark_lines, mark_words
+        from storage.arrow_files import read_parquet
 
         [path] = unit.payload["repeated"]
-        repeated = _read(writer.store, path)
+        repeated = read_parquet(writer.store, path)
         compared, rows = _compared(writer.store, repeated, unit.payload["texts"])
         kinds = repeated.column("hash").to_numpy() & np.uint64(3)
-        owners = _beginnings(ids.take(pa.array(kept)))
         spans: list[tuple[Any, Any, Any]] = []
         reasons: list[str] = []
         totals, collisions, shown = {}, [], []
@@ -170,7 +215,7 @@ class Repeats(Stage[RepeatsConfig]):
                 marked = mark_words(texts, owners, table, compared, of, self.config)
             else:
                 marked = mark_lines(texts, kind, table, compared.take(pa.array(of)), self.config)
-            spans.append((kept[marked.rows], marked.starts, marked.ends))
+            spans.append((numbers[marked.rows], marked.starts, marked.ends))
             reasons += [REASONS[name]] * marked.rows.size
             totals[name] = {
                 "spans": marked.rows.size,
@@ -235,59 +280,29 @@ def _made(receipts: Sequence[Receipt], kind: str) -> list[Part]:
     return [part for receipt in receipts for part in receipt.parts if part.kind == kind]
 
 
-def _merge(
-    store: Store, paths: list[str], counted: list[bool], rows: int, config: RepeatsConfig, schema: Any
-) -> Iterator[Any]:
-    """For every part a table of what is repeated in it, sorted by hash; what was merged waits in files."""
-    import numpy as np
-    import pyarrow as pa
-
-    from data_quality.repeats import merge
-
-    record = np.dtype([(field.name, field.type.to_pandas_dtype()) for field in schema])
-
-    def read(part: int, low: int, high: int) -> dict[str, Any]:
-        table = _read(store, paths[part], low, high)
-        return {name: table.column(name).to_numpy() for name in table.column_names}
-
-    folder = Path(tempfile.mkdtemp(prefix="repeats-", dir=store.scratch()))
-    try:
-        for part, columns in merge(len(paths), read, counted, rows, config, MERGED_ROWS):
-            piece = np.empty(columns["hash"].size, record)
-            for name in schema.names:
-                piece[name] = columns[name]
-            with (folder / str(part)).open("ab") as stream:
-                stream.write(piece.tobytes())
-        for part in range(len(paths)):
-            file = folder / str(part)
-            piece = np.fromfile(file, record) if file.exists() else np.zeros(0, record)
-            yield pa.table([pa.array(np.ascontiguousarray(piece[name])) for name in schema.names], schema=schema)
-    finally:
-        shutil.rmtree(folder)
-
-
-def _read(store: Store, path: str, low: int = 0, high: int = 1 << 64) -> Any:
-    """A part sorted by hash, or the rows of a range of hashes; row groups outside of it are not read."""
+def _between(store: Store, path: str, low: int, high: int) -> dict[str, Any]:
+    """The columns of the rows of a range of hashes, in a file sorted by them; other row groups are not read."""
     import numpy as np
 
-    from storage.arrow_files import open_parquet, read_parquet
+    from storage.arrow_files import open_parquet
 
-    if low == 0 and high == 1 << 64:
-        return read_parquet(store, path)
     with open_parquet(store, path) as file:
         ranges = [file.metadata.row_group(i).column(0).statistics for i in range(file.num_row_groups)]
-        groups = [i for i, found in enumerate(ranges) if found.max >= low and found.min < high]
+        groups = [i for i, found in enumerate(ranges) if found is not None and found.max >= low and found.min < high]
         table = file.read_row_groups(groups, use_threads=store.is_local)
     hashes = table.column("hash").to_numpy()
     begin = int(np.searchsorted(hashes, np.uint64(low)))
-    end = hashes.size if high == 1 << 64 else int(np.searchsorted(hashes, np.uint64(high)))
-    return table.slice(begin, end - begin)
+    end = hashes.size if high == HASHES else int(np.searchsorted(hashes, np.uint64(high)))
+    # Copies, so that what lies beside them in their row groups need not stay in memory.
+    return {name: table.column(name).to_numpy()[begin:end].copy() for name in table.column_names}
 
 
 def _compared(store: Store, repeated: Any, paths: Sequence[str]) -> tuple[Any, Any]:
     """The texts that repeated passages are compared with, each once, and which of them each row of `repeated` is."""
     import numpy as np
     import pyarrow as pa
+
+    from storage.arrow_files import read_parquet
 
     part, text = (repeated.column(name).to_numpy() for name in ("part", "text"))
     rows = np.zeros(part.size, np.int64)
@@ -298,7 +313,7 @@ def _compared(store: Store, repeated: Any, paths: Sequence[str]) -> tuple[Any, A
         used, rows[own] = np.unique(text[own], return_inverse=True)
         rows[own] += before
         before += used.size
-        texts.append(_read(store, path).column("text").take(pa.array(used)).combine_chunks())
+        texts.append(read_parquet(store, path).column("text").take(pa.array(used)).combine_chunks())
     return (pa.concat_arrays(texts) if texts else pa.array([], pa.large_string())), rows
 
 
@@ -315,4 +330,4 @@ def _beginnings(ids: Any) -> Any:
 def make(config: RunConfig) -> Repeats:
     """The stage of a run."""
     assert config.repeats is not None
-    return Repeats(config.repeats)
+    return Repeats(config.repeats, config.how.memory_megabytes << 20)

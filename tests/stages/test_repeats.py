@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import secrets
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -15,20 +18,22 @@ from corpus.config import ExportConfig, IngestConfig, SourceConfig
 from corpus.cuts import apply_cuts
 from corpus.documents import document_id
 from data_quality.quality_config import CutsConfig
+from data_quality.repeats import CANDIDATES, FRAGMENTS, PLACES, REPEATED, merge
 from data_quality.repeats_config import RepeatsConfig
-from stages import repeats
 from stages.base import Resources, StageError
 from stages.config import QualityStageConfig, RunConfig
 from stages.graph import make_stage, make_stages
 from stages.pool import WorkerPool
-from stages.repeats import Repeats
+from stages.repeats import ROW_BYTES, Repeats
 from stages.runner import PlainBatches, StageResult, run_stage
+from storage.arrow_files import open_parquet
 from storage.filesystem import Store
 from storage.outputs import Output, PartWriter
 from tests.stages.corpora import Parts, inputs
 from tests.stages.toys import Silent
 from tests.storage import processes
 
+MEMORY = 512 << 20
 CONFIG = RepeatsConfig(line_documents=2, paragraph_documents=2, substring_words=8)
 BOILERPLATE = "Subscribe to our newsletter today"
 QUOTED = "it was the best of times it was the worst of times it was the age of wisdom"
@@ -55,9 +60,16 @@ def corpus(parts: int = 4, documents: int = 6) -> Parts:
     return found
 
 
-def run(store: Store, pool: WorkerPool, parts: Parts, config: RepeatsConfig = CONFIG, **options: Any) -> StageResult:
+def run(
+    store: Store,
+    pool: WorkerPool,
+    parts: Parts,
+    config: RepeatsConfig = CONFIG,
+    memory: int = MEMORY,
+    **options: Any,
+) -> StageResult:
     read = inputs(store, parts, **options)
-    return run_stage(Repeats(config), store, read, Resources(workers=2), PlainBatches(pool, 0), Silent())
+    return run_stage(Repeats(config, memory), store, read, Resources(workers=2), PlainBatches(pool, 0), Silent())
 
 
 def cuts(output: Output) -> dict[str, list[dict[str, Any]]]:
@@ -105,13 +117,53 @@ def test_the_cuts_do_not_depend_on_workers_files_and_rows(tmp_path: Path, pool: 
     assert len({str(spans) for spans in cuts(whole).values()}) > 5
 
 
-def test_hashes_that_do_not_fit_in_memory_are_merged_by_ranges(
-    tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+def test_hashes_that_do_not_fit_in_memory_are_merged_by_ranges(tmp_path: Path) -> None:
+    results = {}
+    for workers in (1, 2, 3):
+        with WorkerPool(workers) as other:
+            for memory in (4_000, MEMORY):
+                results[workers, memory] = run(Store(tmp_path / f"{workers}-{memory}"), other, corpus(), memory=memory)
+    assert len({result.output.digest for result in results.values()}) == 1
+    assert results[1, MEMORY].units == 16
+    assert results[1, 4_000].units > 30
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "schema"), [("candidates", FRAGMENTS, CANDIDATES), ("repeated", PLACES, REPEATED)]
+)
+def test_a_merge_takes_no_more_memory_than_is_planned_for_a_row(kind: str, given: pa.Schema, schema: pa.Schema) -> None:
+    def held(rows: int) -> list[dict[str, Any]]:
+        hashes = np.sort(np.random.default_rng(1).integers(0, 2**62, rows // 4, np.uint64)) << np.uint64(2)
+        return [
+            {field.name: np.ones(rows // 4, field.type.to_pandas_dtype()) for field in given} | {"hash": hashes.copy()}
+            for _ in range(4)
+        ]
+
+    config = RepeatsConfig(line_documents=1)
+    merge(held(400), [True] * 4, schema, config)  # compiled
+    rows = 400_000
+    tracemalloc.start()
+    parts = held(rows)
+    tracemalloc.reset_peak()
+    table = merge(parts, [True] * 4, schema, config)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert table.num_rows == rows, "all of them are repeated"
+    assert peak <= rows * ROW_BYTES[kind]
+
+
+def test_ranges_of_hashes_are_read_by_row_groups(
+    local_store: Store, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run(Store(tmp_path / "a"), pool, corpus()).output
-    monkeypatch.setattr(repeats, "MERGED_ROWS", 7)
+    parts = {**corpus(), "web-4": []}
+    whole = run(local_store, pool, parts).output
     monkeypatch.setattr("storage.arrow_files.ROW_GROUP_ROWS", 3)
-    assert cuts(run(Store(tmp_path / "b"), pool, corpus()).output) == cuts(whole)
+    # The units of a store in memory run in this process, where row groups are small now.
+    store = Store(f"memory://{secrets.token_hex(4)}")
+    divided = run(store, pool, parts, memory=4_000).output
+    assert cuts(divided) == cuts(whole)
+    with open_parquet(store, divided.part("fragments/web-0").path) as file:
+        assert file.num_row_groups > 10
 
 
 def test_documents_that_were_dropped_are_neither_counted_nor_cut(local_store: Store, pool: WorkerPool) -> None:
@@ -146,14 +198,14 @@ def test_text_leaves_the_house_without_the_cuts_of_quality_and_repeats(local_sto
 def test_growth_does_again_only_parts_in_which_the_repeats_change(local_store: Store, pool: WorkerPool) -> None:
     parts = corpus()
     first = run(local_store, pool, parts)
-    assert (first.units, first.units_done_here) == (14, 14)  # one more a round between those of the parts
+    assert (first.units, first.units_done_here) == (16, 16)  # two more a round between those of the parts
     unrelated = run(local_store, pool, {**parts, "web-9": ["nothing that anybody else has said before now"]})
-    assert (unrelated.units, unrelated.units_done_here) == (17, 3 + 2)
+    assert (unrelated.units, unrelated.units_done_here) == (19, 3 + 4)
     one = {**parts, "web-a": ["one line of its own, twice"], "web-b": ["one line of its own, twice\nmore"]}
     second = run(local_store, pool, one)
     third = run(local_store, pool, {**one, "web-c": ["one line of its own, twice\nagain"]})
-    assert second.units_done_here == 6 + 2
-    assert third.units_done_here == 3 + 2 + 2 + 2, "the new part, and the last rounds of the two that share its line"
+    assert second.units_done_here == 6 + 4
+    assert third.units_done_here == 3 + 4 + 2 + 2, "the new part, and the last rounds of the two that share its line"
 
 
 def test_counts_of_named_sources_are_frozen(local_store: Store, pool: WorkerPool) -> None:
@@ -163,7 +215,7 @@ def test_counts_of_named_sources_are_frozen(local_store: Store, pool: WorkerPool
     assert run(local_store, pool, parts, frozen).units_done_here == 0
     new = {"new-0": [f"{BOILERPLATE}\nnew line of all\n{number}" for number in range(5)]}
     grown = run(local_store, pool, {**new, **parts}, frozen)
-    assert grown.units_done_here == 3 + 2
+    assert grown.units_done_here == 3 + 4
     found, before = cuts(grown.output), cuts(first.output)
     assert {name: spans for name, spans in found.items() if name in before} == before
     assert [left(grown.output, new)[0], len(found)] == ["new line of all\n0", 29]
@@ -173,7 +225,7 @@ _RUN = """
 import sys
 from stages.base import Resources
 from stages.pool import WorkerPool
-from stages.repeats import Repeats
+from stages.repeats import ROW_BYTES, Repeats
 from stages.runner import PlainBatches, run_stage
 from storage.filesystem import Store
 from tests.stages.corpora import inputs
@@ -190,11 +242,11 @@ class Says(Silent):
 if __name__ == "__main__":
     store = Store(sys.argv[1])
     with WorkerPool(1) as pool:
-        run_stage(Repeats(CONFIG), store, inputs(store, corpus()), Resources(), PlainBatches(pool, 0), Says())
+        run_stage(Repeats(CONFIG, 10_000), store, inputs(store, corpus()), Resources(), PlainBatches(pool, 0), Says())
 """
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 7])
 def test_a_stage_killed_in_any_round_goes_on_to_the_same_bytes(tmp_path: Path, pool: WorkerPool, number: int) -> None:
     script = tmp_path / "run.py"
     script.write_text(_RUN)
@@ -205,13 +257,13 @@ def test_a_stage_killed_in_any_round_goes_on_to_the_same_bytes(tmp_path: Path, p
     )
     processes.wait_for(process, f"round {number}")
     processes.kill(process)
-    resumed = run(Store(tmp_path / "killed"), pool, corpus())
+    resumed = run(Store(tmp_path / "killed"), pool, corpus(), memory=10_000)
     assert 0 < resumed.units - resumed.units_done_here < resumed.units
     assert resumed.output.digest == run(Store(tmp_path / "whole"), pool, corpus()).output.digest
 
 
 def test_passages_whose_hashes_collide_stop_the_stage(local_store: Store) -> None:
-    stage = Repeats(CONFIG)
+    stage = Repeats(CONFIG, MEMORY)
     receipts = [PartWriter(local_store, "outputs/repeats/x", str(number)) for number in range(2)]
     for writer in receipts:
         writer.notes["collisions"] = [["77", 4, 0, 1]]
@@ -219,6 +271,16 @@ def test_passages_whose_hashes_collide_stop_the_stage(local_store: Store) -> Non
     with pytest.raises(StageError, match=r"hash 77.* set repeats\.seed to another number than 0"):
         stage.finish({}, made, PartWriter(local_store, "outputs/repeats/x", "finish"))
     stage.finish({}, made[:1], PartWriter(local_store, "outputs/repeats/x", "finish"))  # 3 documents are enough
+
+
+def test_memory_is_what_the_run_gives_a_worker() -> None:
+    source = SourceConfig(name="web", kind="jsonl", path="in")
+    config = RunConfig(
+        ingest=IngestConfig(sources=(source,)), repeats=RepeatsConfig(), how=Resources(memory_megabytes=3)
+    )
+    stage = make_stage("repeats", config)
+    assert isinstance(stage, Repeats)
+    assert stage.memory == 3 << 20
 
 
 def test_wrong_settings_are_refused_by_name() -> None:
