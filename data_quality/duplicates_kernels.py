@@ -103,6 +103,54 @@ def flatten(parents: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
+def join_range(numbers: Array, others: Array, low: int, parents: Array, below: Array, found: Array, count: int) -> int:
+    """Joins edges from documents of a range, which begins at `low`, to smaller ones or themselves (union-find).
+
+    `parents` (int64, by place in the range; -1: not seen) is a forest whose roots are smallest; below[root] is the
+    smallest document before the range that its tree reaches, -1 if none. Where a tree reaches two, the edge from the
+    larger to the smaller one is written to found[:, count]; returns the new count: one more an edge at most.
+    """
+    for i in range(numbers.size):
+        a = numbers[i] - low
+        if parents[a] < 0:
+            parents[a] = a
+        while parents[a] != a:
+            parents[a] = parents[parents[a]]
+            a = parents[a]
+        reached = others[i]
+        if reached >= low:
+            b = reached - low
+            if parents[b] < 0:
+                parents[b] = b
+            while parents[b] != b:
+                parents[b] = parents[parents[b]]
+                b = parents[b]
+            if a == b:
+                continue
+            a, b = min(a, b), max(a, b)
+            parents[b] = a
+            reached = below[b]
+            if reached < 0:
+                continue
+        if below[a] < 0:
+            below[a] = reached
+        elif below[a] != reached:
+            found[0, count] = max(below[a], reached)
+            found[1, count] = min(below[a], reached)
+            count += 1
+            below[a] = min(below[a], reached)
+    return count
+
+
+@njit(cache=True, nogil=True)
+def flatten_range(parents: Array) -> None:
+    """Replaces every parent by its root, leaving out -1; a parent is never larger than its child."""
+    for i in range(parents.size):
+        if parents[i] >= 0:
+            parents[i] = parents[parents[i]]
+
+
+@njit(cache=True, nogil=True)
 def fill_groups(weights: Array, limit: int, group: Array) -> int:
     """Puts one item after the other into groups of at most `limit`, a heavier one alone; returns how many groups."""
     count, held = 0, 0

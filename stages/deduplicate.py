@@ -8,13 +8,16 @@ the reason "filter"), `bands/<stem>` and `ids/<stem>` (what candidates are found
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from itertools import accumulate
 from typing import Any
 
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
-from stages import duplicate_steps
+from stages import duplicate_groups as groups
+from stages import duplicate_steps as steps
 from stages.base import Context, Inputs, Stage, Unit
 from stages.config import RunConfig
-from stages.duplicate_steps import Place
+from stages.duplicate_files import Place, add
+from stages.duplicate_groups import Grouping
 from storage.fingerprint import canonical, hash_of
 from storage.manifests import Part
 from storage.outputs import Output, PartWriter, Receipt
@@ -28,7 +31,17 @@ SORTING_BYTES = 48
 
 Generations = list[list[list[str]]]
 """For every generation, oldest first, its parts: stem and digest of the documents."""
+STEPS = {
+    step.__name__: step
+    for step in (
+        steps.entries, steps.copies, steps.buckets, groups.components, groups.jump, groups.weigh, groups.pack,
+        steps.members, steps.regroup, steps.decide, steps.decisions, steps.growth, steps.index_bands, steps.index_ids,
+    )
+}  # fmt: skip
+
 Rounds = Generator[list[Unit], list[Receipt], None]
+Items = Sequence[tuple[str, dict[str, Any]]]
+"""Units of a step: their names, and what each is told beside what all are."""
 
 
 class Deduplicate(Stage[DeduplicateConfig]):
@@ -154,7 +167,7 @@ class Deduplicate(Stage[DeduplicateConfig]):
         new = [place for place in places if place.generation == number]
         state = self._state(number, inputs)
 
-        def step(name: str, items: Sequence[tuple[str, dict[str, Any]]], **shared: Any) -> list[Unit]:
+        def step(name: str, items: Items, **shared: Any) -> list[Unit]:
             """Units of one step; what they share is the same for all of them, and follows from the state."""
             division = [len(items), self.memory]
             return [
@@ -179,27 +192,24 @@ class Deduplicate(Stage[DeduplicateConfig]):
         buckets = yield step("buckets", pieces, parts=of_new, index=older["bands"], repeated=repeated)
 
         together = _parts(buckets, "buckets")
-        (grouped,) = yield step(
-            "groups", [("all", {})], buckets=[*_parts(copies, "copies"), *together], places=places, repeated=repeated
-        )
-        (groups,) = _parts([grouped], "groups")
+        grouping, count, touching = yield from self._grouping(step, places, [*copies, *buckets], repeated)
 
-        touched = [place for place in places if place.generation == number or place.stem in grouped.notes["older"]]
+        touched = [place for place in places if place.generation == number or place.stem in touching]
         read = step(
             "members",
             [(place.stem, {"place": place}) for place in touched],
-            groups=groups, repeated=repeated, known=known,
+            grouping=grouping, repeated=repeated, known=known,
         )  # fmt: skip
-        sort = step("regroup", [(f"{i:05d}", {"buckets": part}) for i, part in enumerate(together)], groups=groups)
+        sort = step("regroup", [(f"{i:05d}", {"buckets": part}) for i, part in enumerate(together)], grouping=grouping)
         receipts = yield [*read, *sort]
         members, inside = _parts(receipts, "members"), _parts(receipts, "regrouped")
 
-        named = [(f"{i:06d}", {"group": i}) for i in range(grouped.notes["count"])]
+        named = [(f"{i:06d}", {"group": i}) for i in range(count)]
         decided = yield step("decide", named, members=members, buckets=inside)
 
         counted: dict[str, Any] = {}
         for receipt in (*buckets, *decided):
-            duplicate_steps.add(counted, receipt.notes["counted"])
+            add(counted, receipt.notes["counted"])
         tables = {"decided": _parts(decided, "decided"), "known": known}
         by_stem = {place.stem: place for place in new}
         return [
@@ -213,6 +223,51 @@ class Deduplicate(Stage[DeduplicateConfig]):
             )
             for unit in deciding
         ]
+
+    def _grouping(
+        self, step: Callable[..., list[Unit]], places: list[Place], found: list[Receipt], repeated: list[Part]
+    ) -> Generator[list[Unit], list[Receipt], tuple[Grouping, int, set[str]]]:
+        """Who has to be decided together: the groups, how many, and the parts of older generations they touch."""
+        from data_quality.components import BYTES
+
+        width = max(1, self.memory // BYTES)
+        total = places[-1].end if places else 0
+        ranges = [(start, min(start + width, total)) for start in range(0, max(1, total), width)]
+        turn = 0
+
+        def units(name: str, payloads: dict[int, dict[str, Any]], **shared: Any) -> list[Unit]:
+            named = [(f"{turn:04d}-{i:05d}", {"range": ranges[i], **some}) for i, some in payloads.items()]
+            return step(name, named, width=width, **shared)
+
+        whole: dict[int, dict[str, Any]] = {i: {} for i in range(len(ranges))}
+        edges = dict.fromkeys(whole, _parts(found, "edges"))
+        roots: dict[int, Part] = {}
+        outside: set[int] = set()
+        while edges:
+            receipts = yield units("components", {i: {"edges": some} for i, some in edges.items()})
+            lower: dict[int, list[Part]] = {}
+            for i, receipt in zip(edges, receipts, strict=True):
+                (roots[i],) = _parts([receipt], "roots")
+                (outside.add if receipt.notes["outside"] else outside.discard)(i)
+                for part, numbers in zip(_parts([receipt], "edges"), receipt.notes["lower"], strict=True):
+                    for number in numbers:
+                        lower.setdefault(number, []).append(part)
+            edges = {i: [roots[i], *lower[i]] for i in sorted(lower)}
+            turn += 1
+        while outside:
+            some = sorted(outside)
+            receipts = yield units("jump", {i: {} for i in some}, roots=[roots[i] for i in whole])
+            for i, receipt in zip(some, receipts, strict=True):
+                (roots[i],) = _parts([receipt], "roots")
+                if not receipt.notes["outside"]:
+                    outside.discard(i)
+            turn += 1
+        ordered = [roots[i] for i in whole]
+        weighed = yield units("weigh", whole, roots=ordered, places=places, repeated=repeated)
+        packed = yield units("pack", whole, weights=_parts(weighed, "weights"))
+        touching = {stem for receipt in weighed for stem in receipt.notes["older"]}
+        first = [0, *accumulate(receipt.notes["count"] for receipt in packed)]
+        return Grouping(width, ordered, _parts(packed, "packed"), first[:-1]), first[-1], touching
 
     def _index(
         self, number: int, inputs: Inputs, files: dict[str, dict[str, list[Part]]], receipts: list[Receipt]
@@ -245,15 +300,14 @@ class Deduplicate(Stage[DeduplicateConfig]):
         return found
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-        step = getattr(duplicate_steps, unit.payload["step"])
-        step(self, unit.payload, inputs, writer, context)
+        STEPS[unit.payload["step"]](self, unit.payload, inputs, writer, context)
 
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
         from data_quality.duplicates import summary
 
         total: dict[str, Any] = {"documents": 0, "without_words": 0}
         for receipt in receipts:
-            duplicate_steps.add(total, receipt.notes.get("statistics", {}))
+            add(total, receipt.notes.get("statistics", {}))
         writer.json("about/duplicates", {**summary(total, self.config), "generations": len(self.generations)})
         writer.json("about/generations", self.generations)
 
