@@ -16,7 +16,7 @@ from stages import duplicate_groups as groups
 from stages import duplicate_steps as steps
 from stages.base import Context, Inputs, Stage, Unit
 from stages.config import RunConfig
-from stages.duplicate_files import Place, add
+from stages.duplicate_files import Copies, Place, add
 from stages.duplicate_groups import Grouping
 from storage.fingerprint import canonical, hash_of
 from storage.manifests import Part
@@ -34,7 +34,8 @@ Generations = list[list[list[str]]]
 STEPS = {
     step.__name__: step
     for step in (
-        steps.entries, steps.copies, steps.buckets, groups.components, groups.jump, groups.weigh, groups.pack,
+        steps.entries, steps.copies, steps.claims, steps.leaders, steps.buckets,
+        groups.components, groups.jump, groups.weigh, groups.pack,
         steps.members, steps.regroup, steps.decide, steps.decisions, steps.growth, steps.index_bands, steps.index_ids,
     )
 }  # fmt: skip
@@ -184,21 +185,24 @@ class Deduplicate(Stage[DeduplicateConfig]):
         rows = sum(place.rows for place in new)
         of_new = [(place, files[place.stem]) for place in new]
         pieces = [(f"{i:05d}", {"ranges": r}) for i, r in enumerate(_divide(1, rows, self.memory))]
-        copies = yield step("copies", pieces, parts=of_new, index=older["ids"])
-        repeated = _parts(copies, "repeated")
-        known = _parts(copies, "known")
+        found = yield step("copies", pieces, parts=of_new, index=older["ids"])
+        of_parts = [(place.stem, {"place": place}) for place in new]
+        claims = yield step("claims", of_parts, repeated=_parts(found, "repeated"))
+        leaders = yield step("leaders", pieces, claims=_parts(claims, "claims"))
+        same = {place.stem: part for place, part in zip(new, _parts(claims, "same"), strict=True)}
+        copies = Copies(same, _parts(leaders, "leaders"), _parts(found, "known"))
 
         pieces = [(f"{i:05d}", {"ranges": r}) for i, r in enumerate(_divide(self.config.bands, rows, self.memory))]
-        buckets = yield step("buckets", pieces, parts=of_new, index=older["bands"], repeated=repeated)
+        buckets = yield step("buckets", pieces, parts=of_new, index=older["bands"], copies=copies)
 
         together = _parts(buckets, "buckets")
-        grouping, count, touching = yield from self._grouping(step, places, [*copies, *buckets], repeated)
+        grouping, count, touching = yield from self._grouping(step, places, buckets)
 
         touched = [place for place in places if place.generation == number or place.stem in touching]
         read = step(
             "members",
             [(place.stem, {"place": place}) for place in touched],
-            grouping=grouping, repeated=repeated, known=known,
+            grouping=grouping, copies=copies,
         )  # fmt: skip
         sort = step("regroup", [(f"{i:05d}", {"buckets": part}) for i, part in enumerate(together)], grouping=grouping)
         receipts = yield [*read, *sort]
@@ -210,7 +214,7 @@ class Deduplicate(Stage[DeduplicateConfig]):
         counted: dict[str, Any] = {}
         for receipt in (*buckets, *decided):
             add(counted, receipt.notes["counted"])
-        tables = {"decided": _parts(decided, "decided"), "known": known}
+        tables = {"decided": _parts(decided, "decided"), "copies": copies}
         by_stem = {place.stem: place for place in new}
         return [
             Unit(
@@ -218,14 +222,14 @@ class Deduplicate(Stage[DeduplicateConfig]):
                 unit.key,
                 {**unit.payload, **tables, "place": by_stem[unit.name]}
                 if unit.payload["step"] == "decisions"
-                else {**unit.payload, "growth": _parts(decided, "growth"), "known": known, "counted": counted},
+                else {**unit.payload, "growth": _parts(decided, "growth"), "known": copies.known, "counted": counted},
                 unit.weight,
             )
             for unit in deciding
         ]
 
     def _grouping(
-        self, step: Callable[..., list[Unit]], places: list[Place], found: list[Receipt], repeated: list[Part]
+        self, step: Callable[..., list[Unit]], places: list[Place], buckets: list[Receipt]
     ) -> Generator[list[Unit], list[Receipt], tuple[Grouping, int, set[str]]]:
         """Who has to be decided together: the groups, how many, and the parts of older generations they touch."""
         from data_quality.components import BYTES
@@ -240,7 +244,7 @@ class Deduplicate(Stage[DeduplicateConfig]):
             return step(name, named, width=width, **shared)
 
         whole: dict[int, dict[str, Any]] = {i: {} for i in range(len(ranges))}
-        edges = dict.fromkeys(whole, _parts(found, "edges"))
+        edges = dict.fromkeys(whole, _parts(buckets, "edges"))
         roots: dict[int, Part] = {}
         outside: set[int] = set()
         while edges:
@@ -263,7 +267,7 @@ class Deduplicate(Stage[DeduplicateConfig]):
                     outside.discard(i)
             turn += 1
         ordered = [roots[i] for i in whole]
-        weighed = yield units("weigh", whole, roots=ordered, places=places, repeated=repeated)
+        weighed = yield units("weigh", whole, roots=ordered, places=places)
         packed = yield units("pack", whole, weights=_parts(weighed, "weights"))
         touching = {stem for receipt in weighed for stem in receipt.notes["older"]}
         first = [0, *accumulate(receipt.notes["count"] for receipt in packed)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,18 +80,48 @@ def between(numbers: Any, place: Place) -> slice:
     return slice(int(start), int(end))
 
 
-def repeated_rows(writer: PartWriter, files: list[Part], place: Place) -> tuple[Any, Any]:
-    """Which rows of a part have a text that stands several times, and which of them do not stand for the others."""
-    import numpy as np
+@dataclass(frozen=True)
+class Copies:
+    """Texts that stand several times in a generation: by part, the first in π of each; of those, the first of all.
 
-    repeated, later = np.zeros(place.rows, dtype=bool), np.zeros(place.rows, dtype=bool)
-    for part in files:
-        table = opened(writer, part)
-        inside = between(column(table, "number"), place)
-        rows = column(table, "number")[inside] - place.start
-        repeated[rows] = True
-        later[rows] = ~column(table, "first")[inside]
-    return repeated, later
+    `known` are the texts that earlier generations have.
+    """
+
+    same: Mapping[str, Part]
+    leaders: Sequence[Part]
+    known: Sequence[Part]
+
+    def of(self, writer: PartWriter, place: Place) -> tuple[Any, Any, Any]:
+        """The documents of a part whose text stands several times (ascending), their leaders, and how often it does."""
+        import numpy as np
+
+        table = opened(writer, self.same[place.stem])
+        tables = [opened(writer, part) for part in self.leaders]
+        inside = [between(column(some, "number"), place) for some in tables]
+        number, leader, copies = (
+            joined_arrays([column(t, name)[some] for t, some in zip(tables, inside, strict=True)], np.int64)
+            for name in ("number", "leader", "copies")
+        )
+        order = np.argsort(number)
+        at = order[np.searchsorted(number[order], column(table, "leader"))]
+        return column(table, "number"), leader[at], copies[at]
+
+    def seen(self, writer: PartWriter, place: Place) -> Any:
+        """The documents of a part (ascending) whose text earlier generations have."""
+        import numpy as np
+
+        found = [column(opened(writer, part), "number") for part in self.known]
+        return np.sort(joined_arrays([numbers[between(numbers, place)] for numbers in found], np.int64))
+
+    def later(self, writer: PartWriter, place: Place) -> Any:
+        """Which rows of a part have a text that another document stands for."""
+        import numpy as np
+
+        later = np.zeros(place.rows, dtype=bool)
+        numbers, leaders, _ = self.of(writer, place)
+        later[numbers[numbers != leaders] - place.start] = True
+        later[self.seen(writer, place) - place.start] = True
+        return later
 
 
 def of_places(places: list[Place], numbers: Any) -> Iterator[tuple[Place, slice]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stages.base import Context, Inputs
-from stages.duplicate_files import Payload, column, joined_arrays, of_places, opened, repeated_rows, write
+from stages.duplicate_files import Payload, column, joined_arrays, of_places, opened, write
 from storage.manifests import Part
 from storage.outputs import PartWriter
 
@@ -34,7 +34,7 @@ class Grouping:
     packed: Sequence[Part]
     first_group: Sequence[int]
 
-    def of(self, writer: PartWriter, numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def of(self, writer: PartWriter, numbers: npt.NDArray[Any]) -> Any:
         """The groups (int32) of documents that stand in buckets."""
         import numpy as np
 
@@ -42,7 +42,7 @@ class Grouping:
         groups = _looked_up(writer, self.packed, self.width, roots, ("root", "group"))
         return (groups + np.asarray(self.first_group)[roots // self.width]).astype(np.int32)
 
-    def between(self, writer: PartWriter, start: int, end: int) -> npt.NDArray[Any]:
+    def between(self, writer: PartWriter, start: int, end: int) -> Any:
         """The numbers (ascending) of the documents from `start` to below `end` that stand in buckets."""
         found = []
         for part in self.roots[start // self.width : -(-end // self.width)]:
@@ -142,8 +142,7 @@ def weigh(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWrit
     for place, some in of_places(payload["places"], numbers):
         rows = numbers[some] - place.start
         shingles = inputs["sketch"].read(f"signatures/{place.stem}", ["shingles"]).column("shingles").to_numpy()
-        later = repeated_rows(writer, payload["repeated"], place)[1]
-        weights[some] += np.where(later[rows], 0, shingles[rows])
+        weights[some] += shingles[rows]
         if place.generation < payload["generation"]:
             older.append(place.stem)
     roots = column(table, "root")

@@ -19,7 +19,6 @@ from stages.duplicate_files import (
     of_places,
     opened,
     read_buckets,
-    repeated_rows,
     write,
     write_buckets,
 )
@@ -91,18 +90,47 @@ def copies(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
         fate = table.slice(some.start, some.stop - some.start).take(pa.array(theirs)).select(FATE.names)
         tables.append(fate.add_column(0, "number", pa.array(number[mine])))
     found = Buckets.of((keys[0][~known], keys[1][~known]), number[~known])
-    repeated = pa.table(
-        {
-            "number": np.concatenate([found.members, number[known]]),
-            "first": np.concatenate([found.first, np.zeros(int(known.sum()), dtype=bool)]),
-        }
-    )
     schema = pa.schema([pa.field("number", pa.int64()), *FATE])
     told = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)]).sort_by("number")
-    name = payload["name"]
-    write_edges(writer, f"copies-{name}", found)
-    write(writer, f"repeated-{name}", repeated.sort_by("number"))
-    write(writer, f"known-{name}", told)
+    write(writer, f"repeated-{payload['name']}", pa.table({"number": np.sort(found.members)}))
+    write(writer, f"known-{payload['name']}", told)
+
+
+def claims(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
+    """Of the texts of a part that stand several times, in any part, the first in π, and what it is measured by."""
+    import numpy as np
+    import polars as pl
+
+    from data_quality.duplicates import survivor_priority, with_leaders
+    from data_quality.identifiers import id_words
+
+    place: Place = payload["place"]
+    found = [column(opened(writer, part), "number") for part in payload["repeated"]]
+    numbers = np.sort(joined_arrays([some[between(some, place)] for some in found], np.int64))
+    frame = _documents(stage, place, numbers, inputs, writer, ["id", "source", "uri", "record", "date"])
+    priority = survivor_priority(frame, stage.config)
+    frame = frame.select("number", "generation", "id", "source", "uri", "record", copies=pl.lit(1, pl.Int64))
+    frame = with_leaders(frame.hstack(priority), stage.config)
+    write(writer, f"same-{place.stem}", frame.select("number", "leader").sort("number").to_arrow())
+    first = frame.filter(pl.col("number") == pl.col("leader")).drop("leader")
+    high = pl.Series("high", id_words(first["id"])[0], pl.UInt64)
+    write(writer, f"claims-{place.stem}", first.with_columns(high).to_arrow())
+
+
+def leaders(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
+    """Of the texts of one range of ids the first in π of all parts, who stands for copies, and how many they are."""
+    import polars as pl
+
+    from data_quality.duplicates import with_leaders
+
+    (ids,) = payload["ranges"]
+    frames = []
+    for part in payload["claims"]:
+        table = opened(writer, part)
+        some = ids.of(column(table, "high"), table.num_rows)
+        frames.append(pl.DataFrame(pl.from_arrow(table.slice(some.start, some.stop - some.start))))
+    found = with_leaders(pl.concat(frames), stage.config).select("number", "leader", "copies")
+    write(writer, f"leaders-{payload['name']}", found.sort("number").to_arrow())
 
 
 def buckets(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
@@ -116,7 +144,7 @@ def buckets(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     numbers: list[list[Any]] = [[] for _ in ranges]
     for place, files in payload["parts"]:
         table = opened(writer, files["bands"][0])
-        later = repeated_rows(writer, payload["repeated"], place)[1]
+        later = payload["copies"].later(writer, place)
         for some, of_hashes, of_numbers in zip(ranges, hashes, numbers, strict=True):
             inside = some.of(column(table, "hash"), table.num_rows // stage.config.bands)
             rows = column(table, "row")[inside]
@@ -144,7 +172,10 @@ def buckets(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
 
 
 def members(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-    """The shingles and the survivor priority of the documents of a part that share buckets, sorted by group."""
+    """The shingles and the survivor priority of the documents of a part that share buckets, sorted by group.
+
+    That copies are copies is checked on the way.
+    """
     import numpy as np
     import polars as pl
 
@@ -154,44 +185,61 @@ def members(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
 
     place: Place = payload["place"]
     grouping: Grouping = payload["grouping"]
+    copied = repeated = often = np.empty(0, dtype=np.int64)
+    if place.generation == payload["generation"]:
+        repeated, _, often = payload["copies"].of(writer, place)
+        copied = np.concatenate([repeated, payload["copies"].seen(writer, place)])
     numbers = grouping.between(writer, place.start, place.end)
-    group = grouping.of(writer, numbers)
-    rows = numbers - place.start
-    repeated, later = repeated_rows(writer, payload["repeated"], place)
-
-    def columns(stage_name: str, part: str, names: list[str], rows: Any) -> Any:
-        return read_rows(writer.store, inputs[stage_name].part(part).path, names, rows)
-
+    wanted = np.union1d(numbers, copied)
     where = f"documents/{place.stem}"
-    config, schema = stage.config, member_schema(stage.config)
-    if rows.size:
-        documents = columns("ingest", where, ["id", "text", "source", "uri", "record", "date"], rows)
-        features = columns("quality", f"features/{place.stem}", _features(stage, inputs, place.stem), rows)
-        frame = pl.DataFrame(pl.from_arrow(documents.drop_columns(["text"]))).with_columns(
-            pl.Series("number", numbers),
-            pl.Series("group", group),
-            pl.Series("row", rows),
-            pl.Series("compared", ~later[rows]),
-            pl.Series("repeated", repeated[rows]),
-            pl.Series("shingles", columns("sketch", f"signatures/{place.stem}", ["shingles"], rows).column(0)),
-            pl.Series("bytes", features.column("bytes")),
-            generation=pl.lit(place.generation, pl.Int32),
-        )
-        if config.score is not None:
-            frame = frame.with_columns(pl.Series("score", features.column(config.score)).cast(pl.Float64))
-        texts = documents.column("text").combine_chunks()
-        writer.ipc(f"{SCRATCH}/members-{place.stem}", decided_by(frame, texts, config, stage.sketch, where), schema)
-    else:
-        writer.ipc(f"{SCRATCH}/members-{place.stem}", schema.empty_table(), schema)
-    known = np.sort(
-        joined_arrays(
-            [(seen := column(opened(writer, p), "number"))[between(seen, place)] for p in payload["known"]], np.int64
-        )
+    frame = _documents(stage, place, wanted, inputs, writer, ["id"])
+    texts = read_rows(writer.store, inputs["ingest"].part(where).path, ["text"], frame["row"].to_numpy())
+    texts = texts.column("text").combine_chunks()
+    again = pl.Series(np.isin(wanted, copied))
+    some = frame.filter(again)
+    check_ids(some["id"], texts.filter(again.to_arrow()), some["row"], where)
+    chosen = pl.Series(np.isin(wanted, numbers))
+    signatures = f"signatures/{place.stem}"
+    shingles = read_rows(
+        writer.store, inputs["sketch"].part(signatures).path, ["shingles"], (numbers - place.start).tolist()
     )
-    if known.size:
-        again = columns("ingest", where, ["id", "text"], known - place.start)
-        ids = pl.Series(pl.from_arrow(again.column("id")))
-        check_ids(ids, again.column("text").combine_chunks(), pl.Series(known - place.start), where)
+    copies = np.ones(numbers.size, dtype=np.int64)
+    inside = np.isin(repeated, numbers)
+    copies[np.searchsorted(numbers, repeated[inside])] = often[inside]
+    frame = frame.filter(chosen).with_columns(
+        pl.Series("group", grouping.of(writer, numbers)),
+        pl.Series("copies", copies),
+        pl.Series("shingles", shingles.column(0)),
+    )
+    table = decided_by(frame, texts.filter(chosen.to_arrow()), stage.config, stage.sketch, where)
+    writer.ipc(f"{SCRATCH}/members-{place.stem}", table, member_schema(stage.config))
+
+
+def _documents(
+    stage: Deduplicate, place: Place, numbers: Any, inputs: Inputs, writer: PartWriter, names: list[str]
+) -> Any:
+    """Some documents of a part as a frame: what is asked for, and what the survivor priority goes by."""
+    import polars as pl
+
+    from storage.arrow_files import read_rows
+
+    rows = numbers - place.start
+    needed = [("source-order", "source"), ("newest", "date"), ("oldest", "date")]
+    names = list(dict.fromkeys([*names, *(name for rule, name in needed if rule in stage.config.priority)]))
+    features = _features(stage, inputs, place.stem)
+    documents, measured = (
+        read_rows(writer.store, inputs[stage_name].part(f"{kind}/{place.stem}").path, columns, rows)
+        for stage_name, kind, columns in (("ingest", "documents", names), ("quality", "features", features))
+    )
+    frame = pl.DataFrame(pl.from_arrow(documents)).with_columns(
+        pl.Series("number", numbers),
+        pl.Series("row", rows),
+        pl.Series("bytes", measured.column("bytes")),
+        generation=pl.lit(place.generation, pl.Int32),
+    )
+    if stage.config.score is not None:
+        frame = frame.with_columns(pl.Series("score", measured.column(stage.config.score)).cast(pl.Float64))
+    return frame
 
 
 def _features(stage: Deduplicate, inputs: Inputs, stem: str) -> list[str]:
@@ -255,9 +303,11 @@ def decide(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
 
 def decisions(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
     """What was decided, as two files of the rows of a part."""
+    import numpy as np
     import polars as pl
+    import pyarrow as pa
 
-    from data_quality.duplicates import DECIDED, with_dropped
+    from data_quality.duplicates import DECIDED, count_fates, fates, with_dropped
     from data_quality.rules import count_reasons
     from stages.selected import side_by_side
     from storage.schemas import DECISIONS, FATE, NEIGHBOURS
@@ -268,13 +318,22 @@ def decisions(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
         ("sketch", f"signatures/{place.stem}", ["id", "shingles"]),
         ("filter", f"decisions/{place.stem}", ["dropped_by"]),
     ).with_columns(number=pl.int_range(place.start, place.end, dtype=pl.Int64))
+    leader, copies = np.arange(place.start, place.end), np.ones(place.rows, dtype=np.int64)
+    repeated, first, often = payload["copies"].of(writer, place)
+    leader[repeated - place.start], copies[repeated - place.start] = first, often
+    frame = frame.with_columns(pl.Series("leader", leader), pl.Series("copies", copies))
+    elsewhere = np.unique(first[(first < place.start) | (first >= place.end)])
     said = [pl.DataFrame(schema=DECIDED)]
     for part in payload["decided"]:
         table = opened(writer, part)
-        inside = between(column(table, "number"), place)
+        numbers = column(table, "number")
+        at = np.searchsorted(numbers, elsewhere)
+        at = at[(np.append(numbers, -1)[at] == elsewhere)]
+        inside = between(numbers, place)
         said.append(pl.DataFrame(pl.from_arrow(table.slice(inside.start, inside.stop - inside.start))))
+        said.append(pl.DataFrame(pl.from_arrow(table.take(pa.array(at)))))
     known = [pl.DataFrame(schema={name: kind for name, kind in DECIDED.items() if name in ("number", *FATE.names)})]
-    for part in payload["known"]:
+    for part in payload["copies"].known:
         table = opened(writer, part)
         inside = between(column(table, "number"), place)
         known.append(pl.DataFrame(pl.from_arrow(table.slice(inside.start, inside.stop - inside.start))))
@@ -291,7 +350,7 @@ def decisions(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
         container="container",
     )
     decided = pl.concat([*(some.cast(pl.Schema(DECIDED)) for some in said), again], how="diagonal")
-    joined = with_dropped(frame.join(decided, on="number", how="left", maintain_order="left"), stage.config)
+    joined = with_dropped(fates(frame, decided), stage.config)
     eligible = pl.col("dropped_by").is_null()
     reason = pl.col("method").replace_strict(REASONS, default=DUPLICATED, return_dtype=pl.String)
     hit = pl.when(eligible).then(pl.when("dropped").then(reason)).otherwise(pl.lit(_earlier()))
@@ -320,6 +379,7 @@ def decisions(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
     writer.count(read=place.rows, kept=place.rows - sum(dropped.values()), dropped=dropped)
     compared = joined.filter(eligible)
     writer.notes["statistics"] = {
+        **count_fates(compared, again["number"].to_numpy()),
         "documents": compared.height,
         "without_words": int((compared["shingles"] == 0).sum()),
     }
@@ -337,8 +397,6 @@ def growth(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
     add(counted, payload["counted"])
     for part in payload["known"]:
         known = pl.DataFrame(pl.from_arrow(opened(writer, part)))
-        near = known["keeper"].is_not_null()
-        add(counted, {"near": int(near.sum()), "exact": int((~near).sum())})
         if known.height:
             frames.append(_own_ids(inputs, stage, known).select("id", added=pl.lit(1, pl.Int64)))
     total = pl.concat(frames).group_by("id").agg(pl.col("added").sum()).sort("id")
