@@ -33,6 +33,7 @@ ReadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
 """read_texts(part, rows): the texts of these rows (ascending) of a part."""
 
 Integers = npt.NDArray[np.int64]
+Decided = tuple[pl.DataFrame, pl.DataFrame, Integers, dict[str, Any]]
 SHINGLES_IN_MEMORY = 1 << 26
 SIMILARITY_STEPS = 50
 DECIDED = {
@@ -69,6 +70,15 @@ def survivor_priority(documents: pl.DataFrame, config: DeduplicateConfig) -> pl.
     return pl.DataFrame(columns)
 
 
+def survivor_order(config: DeduplicateConfig) -> list[str]:
+    """The columns that π goes by among documents of different texts."""
+    return ["generation", *(f"priority_{number}" for number in range(len(config.priority))), "id"]
+
+
+def _order(documents: pl.DataFrame, by: list[str]) -> Integers:
+    return documents.select(by).with_row_index("at").sort(by)["at"].to_numpy().astype(np.int64)
+
+
 def _sortable(scores: pl.Series) -> Integers:
     """Integers in the order of floats: the bits of an IEEE 754 number sort as its magnitude does."""
     bits = (scores.fill_null(0.0).cast(pl.Float64).to_numpy() + 0.0).view(np.int64)  # -0.0 is 0.0
@@ -93,7 +103,7 @@ def member_schema(config: DeduplicateConfig) -> pa.Schema:
 def members(
     documents: pl.DataFrame, texts: pa.LargeStringArray, config: DeduplicateConfig, sketch: SketchConfig, where: str
 ) -> pa.Table:
-    """The documents with what decides about them (`member_schema`), sorted by group and number.
+    """The documents with what decides about them (`member_schema`), sorted by group and π.
 
     Parameters
     ----------
@@ -107,7 +117,8 @@ def members(
     ValueError
         If a text has another number of shingles than its signature says.
     """
-    order = np.lexsort((documents["number"].to_numpy(), documents["group"].to_numpy()))
+    documents = documents.hstack(survivor_priority(documents, config))
+    order = _order(documents, ["group", *survivor_order(config)])
     documents, texts = documents.select(pl.all().gather(order)), texts.take(pa.array(order))
     values, offsets = unsorted_shingle_sets(texts, sketch)
     counts = np.diff(offsets)
@@ -120,8 +131,7 @@ def members(
         )
     lists = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
     schema = member_schema(config)
-    frame = documents.hstack(survivor_priority(documents, config)).select(schema.names[:-1])
-    table = frame.to_arrow().append_column("shingles", lists)
+    table = documents.select(schema.names[:-1]).to_arrow().append_column("shingles", lists)
     return pa.Table.from_arrays([table.column(f.name).cast(f.type) for f in schema], schema=schema)
 
 
@@ -148,7 +158,7 @@ def with_leaders(claims: pl.DataFrame, config: DeduplicateConfig) -> pl.DataFram
         `number`, `id`, `generation`, `survivor_priority`, `source`, `uri`, `record`, and `copies`, for how many
         documents of its text a row stands. They are given sorted by text and π.
     """
-    by = ["generation", *(f"priority_{n}" for n in range(len(config.priority))), "source", "uri", "record"]
+    by = [*survivor_order(config)[:-1], "source", "uri", "record"]
     return claims.sort("id", *by).with_columns(
         leader=pl.col("number").first().over("id"), copies=pl.col("copies").sum().over("id")
     )
@@ -195,8 +205,15 @@ def count_fates(decided: pl.DataFrame, already: Integers) -> dict[str, Any]:
 
 
 def decide(
-    documents: pa.Table, buckets: Buckets, config: DeduplicateConfig, *, generation: int, scratch: Path | None = None
-) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
+    documents: pa.Table,
+    buckets: Buckets,
+    config: DeduplicateConfig,
+    *,
+    generation: int,
+    scratch: Path | None = None,
+    settled: Integers | None = None,
+    before: int | None = None,
+) -> Decided:
     """Decides the documents of one generation that share buckets with each other or with kept ones of earlier ones.
 
     Parameters
@@ -207,6 +224,9 @@ def decide(
         Of their bands.
     scratch
         A file for the shingles, if they are not to be held in memory.
+    settled, before
+        Of a group that is decided in blocks: the numbers of the documents of earlier blocks, which were kept, and how
+        many documents of the group come before this block.
 
     Returns
     -------
@@ -217,15 +237,17 @@ def decide(
         `container`, and that one's id (null where nothing was shared); `capped`; `order`, how many documents come
         before it in π of those it is connected with through buckets.
     growth
-        `id`, `added`: how many were removed for kept documents of earlier generations.
+        `number`, `generation`, `id`, `added`: how many were removed for kept ones of earlier generations or blocks.
+    stays
+        The numbers of the documents that stay, in π, without settled ones.
     statistics
         Whole numbers that add up over groups: `candidates`, `verified`.
     """
     frame = pl.DataFrame(pl.from_arrow(documents.drop_columns(["shingles"]))).rechunk()
-    by = ["generation", *(f"priority_{n}" for n in range(len(config.priority))), "id"]
-    order = frame.with_row_index("at").sort(by)["at"].to_numpy().astype(np.int64)
+    order = _order(frame, survivor_order(config))
     ordered = frame.select("number", "generation", "id", "copies").select(pl.all().gather(order))
-    old = (ordered["generation"] < generation).to_numpy()
+    is_settled = np.isin(ordered["number"].to_numpy(), [] if settled is None else settled)
+    old = (ordered["generation"] < generation).to_numpy() | is_settled
     values, offsets = _shingles(documents.column("shingles"), scratch)
 
     by_number = np.argsort(ordered["number"].to_numpy())
@@ -263,7 +285,7 @@ def decide(
             "container": ordered["id"].gather(np.where(held, container, 0)),
             "capped": capped & ~removed,
             "cluster_size": np.where(removed, 0, cluster),
-            "order": _count_before(parents),
+            "order": _count_before(parents) if before is None else before + np.cumsum(~is_settled) - 1,
         }
     )
     gone = pl.col("removed")
@@ -279,13 +301,15 @@ def decide(
         order=pl.col("order").cast(pl.Int32),
     )
     grown = np.flatnonzero(old & (cluster > 0))
-    growth = pl.DataFrame({"id": ordered["id"].gather(grown), "added": cluster[grown]})
+    growth = ordered.select("number", "generation", "id").select(pl.all().gather(grown))
+    growth = growth.with_columns(added=pl.Series(cluster[grown]))
+    stays = ordered["number"].to_numpy()[~removed & ~is_settled]
     decided = decided.filter(pl.Series(~old)).sort("number")
     statistics = {
         "candidates": int(counted[duplicates_kernels.CANDIDATES]),
         "verified": int(counted[duplicates_kernels.VERIFIED]),
     }
-    return decided, growth, statistics
+    return decided, growth, stays, statistics
 
 
 def _count_before(labels: Integers) -> Integers:
@@ -437,7 +461,7 @@ def deduplicate(
             tables.append(members(of_part.filter(chosen), its, config, sketch, f"part {part}"))
         inside = group_of[buckets.members] == group
         theirs = Buckets(buckets.members[inside], buckets.first[inside])
-        decided, _, statistics = decide(pa.concat_tables(tables), theirs, config, generation=0)
+        decided, _, _, statistics = decide(pa.concat_tables(tables), theirs, config, generation=0)
         add_statistics(total, statistics)
         frames.append(decided)
     for name in ("candidates", "verified"):

@@ -7,11 +7,14 @@ the reason "filter"), `bands/<stem>` and `ids/<stem>` (what candidates are found
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
+from stages import duplicate_blocks as blocks
 from stages import duplicate_groups as groups
 from stages import duplicate_steps as steps
 from stages.base import Context, Inputs, Stage, Unit
@@ -26,6 +29,8 @@ EARLIER = "filter"
 PIECE_BYTES = 64 << 20
 """Sorted entries a unit goes through at least, so that small corpora are not cut into crumbs."""
 ENTRY_BYTES = 16
+GROUP_SHARE = 20
+"""Of how many bytes of memory a group takes one number: 8 for the shingles, as many for the file they come from."""
 SORTING_BYTES = 48
 """A band's or an id's entry on disk, and in memory while it is sorted."""
 
@@ -36,6 +41,7 @@ STEPS = {
     for step in (
         steps.entries, steps.copies, steps.claims, steps.leaders, steps.buckets,
         groups.components, groups.jump, groups.weigh, groups.pack,
+        blocks.arrange, blocks.spread, blocks.decide_block,
         steps.members, steps.regroup, steps.decide, steps.decisions, steps.growth, steps.index_bands, steps.index_ids,
     )
 }  # fmt: skip
@@ -49,7 +55,7 @@ class Deduplicate(Stage[DeduplicateConfig]):
     """The definition stands in `data_quality/duplicates.py`, the steps in `docs/duplicates.md`."""
 
     name = "deduplicate"
-    version = 2
+    version = 3
     needs = ("ingest", "quality", "sketch", "filter")
 
     def __init__(self, config: DeduplicateConfig, sketch: SketchConfig, memory: int) -> None:
@@ -58,6 +64,28 @@ class Deduplicate(Stage[DeduplicateConfig]):
         self.memory = memory
         self.generations: Generations = []
         self._find_previous: Callable[[], Output | None] = lambda: None
+
+    @property
+    def group_weight(self) -> int:
+        """How much a group may hold, in numbers of 8 bytes: shingles, and RECORD a document."""
+        return self.memory // GROUP_SHARE
+
+    @property
+    def block_weight(self) -> int:
+        """How much a block of a larger group holds, about: beside it stand the kept documents it is compared with."""
+        return max(1, self.group_weight // 4)
+
+    @contextmanager
+    def shingle_file(self, documents: Any, payload: Mapping[str, Any], context: Context) -> Iterator[Path | None]:
+        """A file for shingles that are too many for memory; None if they are not."""
+        if documents.nbytes <= self.memory:
+            yield None
+            return
+        file = context.scratch / f"shingles-{context.attempt}-{payload['generation']}-{payload['name']}"
+        try:
+            yield file
+        finally:
+            file.unlink(missing_ok=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _in_worker, (self.config, self.sketch, self.memory, self.generations)
@@ -208,13 +236,16 @@ class Deduplicate(Stage[DeduplicateConfig]):
         receipts = yield [*read, *sort]
         members, inside = _parts(receipts, "members"), _parts(receipts, "regrouped")
 
-        named = [(f"{i:06d}", {"group": i}) for i in range(count)]
+        named = [(f"{i:06d}", {"group": i}) for i in range(count) if i not in grouping.large]
         decided = yield step("decide", named, members=members, buckets=inside)
+        if grouping.large:
+            sampled = [some for receipt in receipts for some in receipt.notes.get("samples", [])]
+            decided = [*decided, *(yield from self._blocks(step, touched, sampled, grouping.large, receipts))]
 
         counted: dict[str, Any] = {}
         for receipt in (*buckets, *decided):
             add(counted, receipt.notes["counted"])
-        tables = {"decided": _parts(decided, "decided"), "copies": copies}
+        tables = {"decided": _parts(decided, "decided"), "added": _parts(decided, "added"), "copies": copies}
         by_stem = {place.stem: place for place in new}
         return [
             Unit(
@@ -271,7 +302,52 @@ class Deduplicate(Stage[DeduplicateConfig]):
         packed = yield units("pack", whole, weights=_parts(weighed, "weights"))
         touching = {stem for receipt in weighed for stem in receipt.notes["older"]}
         first = [0, *accumulate(receipt.notes["count"] for receipt in packed)]
-        return Grouping(width, ordered, _parts(packed, "packed"), first[:-1]), first[-1], touching
+        large = frozenset(start + i for start, some in zip(first, packed, strict=False) for i in some.notes["large"])
+        return Grouping(width, ordered, _parts(packed, "packed"), first[:-1], large), first[-1], touching
+
+    def _blocks(
+        self,
+        step: Callable[..., list[Unit]],
+        places: list[Place],
+        samples: list[list[Any]],
+        large: frozenset[int],
+        receipts: list[Receipt],
+    ) -> Generator[list[Unit], list[Receipt], list[Receipt]]:
+        """Decides the large groups, all of them side by side, block after block."""
+        edges = blocks.cuts(samples, large)
+        stems = [place.stem for place in places]
+        members = dict(zip(stems, _parts(receipts, "members"), strict=True))
+        arranged = yield step("arrange", [(stem, {"members": members[stem]}) for stem in stems], cuts=edges)
+        files = dict(zip(stems, _parts(arranged, "arranged"), strict=True))
+        where = blocks.Arranged(places, files, members)
+        regrouped = _parts(receipts, "regrouped")
+        first = [0, *accumulate(part.rows for part in regrouped)]
+        spread = yield step(
+            "spread",
+            [(f"{i:05d}", {"buckets": part, "first_bucket": first[i]}) for i, part in enumerate(regrouped)],
+            arranged=where, large=sorted(large),
+        )  # fmt: skip
+        kept: dict[int, list[Part]] = {group: [] for group in edges}
+        before = dict.fromkeys(edges, 0)
+        found: list[Receipt] = []
+        for number in range(max(len(some) for some in edges.values()) + 1):
+            some = [group for group, cut in edges.items() if number <= len(cut)]
+            decided = yield step(
+                "decide_block",
+                [
+                    (
+                        f"{group:06d}-{number:05d}",
+                        {"block": group * blocks.BLOCK + number, "kept": list(kept[group]), "before": before[group]},
+                    )
+                    for group in some
+                ],
+                arranged=where, buckets=_parts(spread, "spread"),
+            )  # fmt: skip
+            for group, receipt in zip(some, decided, strict=True):
+                kept[group] += _parts([receipt], "kept")
+                before[group] += receipt.notes["rows"]
+            found += decided
+        return found
 
     def _index(
         self, number: int, inputs: Inputs, files: dict[str, dict[str, list[Part]]], receipts: list[Receipt]

@@ -124,7 +124,7 @@ class Copies:
         return later
 
 
-def of_places(places: list[Place], numbers: Any) -> Iterator[tuple[Place, slice]]:
+def of_places(places: Sequence[Place], numbers: Any) -> Iterator[tuple[Place, slice]]:
     """The parts that sorted numbers belong to, and where those of each lie."""
     for place in places:
         inside = between(numbers, place)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from stages.deduplicate import Deduplicate
 
 EDGES_AT_ONCE = 1 << 16
-GROUP_SHARE = 16
-"""Of how many bytes of memory a group takes one number: 8 for the shingles, as many for all that is beside them."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,8 @@ class Grouping:
     roots: Sequence[Part]
     packed: Sequence[Part]
     first_group: Sequence[int]
+    large: frozenset[int]
+    """The groups that are too large for one unit."""
 
     def of(self, writer: PartWriter, numbers: npt.NDArray[Any]) -> Any:
         """The groups (int32) of documents that stand in buckets."""
@@ -170,6 +170,7 @@ def pack(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWrite
         weights[roots[some] - low] += column(table, "weight")[some]
     roots = np.flatnonzero(weights)
     group = np.zeros(roots.size, dtype=np.int32)
-    count = duplicates_kernels.fill_groups(weights[roots], stage.memory // GROUP_SHARE, group)
+    count = duplicates_kernels.fill_groups(weights[roots], stage.group_weight, group)
     write(writer, f"packed-{payload['name']}", pa.table({"root": roots + low, "group": group}))
     writer.notes["count"] = count
+    writer.notes["large"] = group[weights[roots] > stage.group_weight].tolist()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stages.base import Context, Inputs
+from stages.duplicate_blocks import samples
 from stages.duplicate_files import (
     Payload,
     Place,
@@ -213,6 +214,7 @@ def members(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     )
     table = decided_by(frame, texts.filter(chosen.to_arrow()), stage.config, stage.sketch, where)
     writer.ipc(f"{SCRATCH}/members-{place.stem}", table, member_schema(stage.config))
+    writer.notes["samples"] = samples(stage, table, grouping.large) if grouping.large else []
 
 
 def _documents(
@@ -286,18 +288,12 @@ def decide(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
 
     documents = pa.concat_tables([of_group(part) for part in payload["members"]])
     inside = joined([as_buckets(of_group(part)) for part in payload["buckets"]]).distinct_pairs()
-    scratch = None
-    if documents.nbytes > stage.memory:
-        scratch = context.scratch / f"shingles-{context.attempt}-{payload['generation']}-{payload['name']}"
-    try:
-        decided, growth, counted = decided_together(
+    with stage.shingle_file(documents, payload, context) as scratch:
+        decided, growth, _, counted = decided_together(
             documents, inside, stage.config, generation=payload["generation"], scratch=scratch
         )
-    finally:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
     write(writer, f"decided-{payload['name']}", decided.to_arrow())
-    write(writer, f"growth-{payload['name']}", growth.to_arrow())
+    write(writer, f"growth-{payload['name']}", growth.select("id", "added").to_arrow())
     writer.notes["counted"] = counted
 
 
@@ -350,6 +346,15 @@ def decisions(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
         container="container",
     )
     decided = pl.concat([*(some.cast(pl.Schema(DECIDED)) for some in said), again], how="diagonal")
+    added = [pl.DataFrame(schema={"number": pl.Int64, "added": pl.Int64})]
+    for part in payload["added"]:
+        table = opened(writer, part)
+        inside = between(column(table, "number"), place)
+        added.append(pl.DataFrame(pl.from_arrow(table.slice(inside.start, inside.stop - inside.start))))
+    more = pl.concat(added).group_by("number").agg(pl.col("added").sum())
+    decided = decided.join(more, on="number", how="left", maintain_order="left").with_columns(
+        pl.col("cluster_size") + pl.col("added").fill_null(0)
+    )
     joined = with_dropped(fates(frame, decided), stage.config)
     eligible = pl.col("dropped_by").is_null()
     reason = pl.col("method").replace_strict(REASONS, default=DUPLICATED, return_dtype=pl.String)
