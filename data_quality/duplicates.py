@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,106 @@ def count_fates(decided: pl.DataFrame, already: Integers) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """Documents in π, and what the kernel says of each: see `duplicates_kernels.decide`."""
+
+    ordered: pl.DataFrame
+    settled: npt.NDArray[np.bool_]
+    old: npt.NDArray[np.bool_]
+    at: Integers
+    keeper: Integers
+    intersection: Integers
+    union: Integers
+    container: Integers
+    contained: Integers
+    sizes: Integers
+    capped: npt.NDArray[np.bool_]
+    statistics: dict[str, Any]
+
+
+def _compare(
+    documents: pa.Table,
+    buckets: Buckets,
+    config: DeduplicateConfig,
+    generation: int,
+    scratch: Path | None,
+    settled: Integers,
+    earlier: pl.DataFrame | None,
+    inserts: bool,
+) -> _Compared:
+    frame = pl.DataFrame(pl.from_arrow(documents.drop_columns(["shingles"]))).rechunk()
+    order = _order(frame, survivor_order(config))
+    ordered = frame.select("number", "generation", "id", "copies").select(pl.all().gather(order))
+    is_settled = np.isin(ordered["number"].to_numpy(), settled)
+    old = (ordered["generation"] < generation).to_numpy() | is_settled
+    values, offsets = _shingles(documents.column("shingles"), scratch)
+
+    numbers = ordered["number"].to_numpy()
+    by_number = np.argsort(numbers)
+    at = by_number[np.searchsorted(numbers, buckets.members, sorter=by_number)]
+    starts = buckets.starts
+    bucket = np.repeat(np.arange(starts.size - 1), np.diff(starts))
+    by_member = np.argsort(at, kind="stable")
+    number = order.size
+    of_document = np.append(0, np.cumsum(np.bincount(at, minlength=number)))
+
+    keeper, container = (np.full(number, -1, dtype=np.int64) for _ in range(2))
+    intersection, contained = (np.zeros(number, dtype=np.int64) for _ in range(2))
+    union = np.ones(number, dtype=np.int64)
+    if earlier is not None:
+        mine = by_number[np.searchsorted(numbers, earlier["number"].to_numpy(), sorter=by_number)]
+        for name, found in (("keeper", keeper), ("container", container)):
+            other = earlier[name].to_numpy()
+            there = other >= 0
+            found[mine[there]] = by_number[np.searchsorted(numbers, other[there], sorter=by_number)]
+        for name, found in (("intersection", intersection), ("union", union), ("contained", contained)):
+            found[mine] = earlier[name].to_numpy()
+    capped = np.zeros(number, dtype=np.bool_)
+    counted = np.zeros(2, dtype=np.int64)
+    passed = is_settled if earlier is not None else np.zeros(number, dtype=np.bool_)
+    duplicates_kernels.decide(
+        old, passed, inserts, order, values, offsets, of_document, bucket[by_member], starts, config.bucket_limit,
+        config.threshold, keeper, intersection, union, container, contained, capped, counted,
+    )  # fmt: skip
+    statistics = {
+        "candidates": int(counted[duplicates_kernels.CANDIDATES]),
+        "verified": int(counted[duplicates_kernels.VERIFIED]),
+    }
+    sizes = np.diff(offsets)[order]
+    return _Compared(
+        ordered, is_settled, old, at, keeper, intersection, union, container, contained, sizes, capped, statistics
+    )
+
+
+def compare_with_settled(
+    documents: pa.Table, buckets: Buckets, config: DeduplicateConfig, *, settled: Integers, scratch: Path | None = None
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Compares documents of a block with kept ones of earlier blocks (`settled`), and not with each other.
+
+    Returns
+    -------
+    earlier
+        For `decide`, a row a document that is not settled: `number`, `keeper` and `container` (numbers, -1: none),
+        `intersection` and `union` with the keeper, `contained`.
+    statistics
+        As those of `decide`.
+    """
+    found = _compare(documents, buckets, config, 0, scratch, settled, None, False)
+    numbers = found.ordered["number"].to_numpy()
+    earlier = pl.DataFrame(
+        {
+            "number": numbers,
+            "keeper": np.where(found.keeper >= 0, numbers[found.keeper], -1),
+            "container": np.where(found.container >= 0, numbers[found.container], -1),
+            "intersection": found.intersection,
+            "union": found.union,
+            "contained": found.contained,
+        }
+    )
+    return earlier.filter(pl.Series(~found.settled)), found.statistics
+
+
 def decide(
     documents: pa.Table,
     buckets: Buckets,
@@ -212,6 +313,7 @@ def decide(
     generation: int,
     scratch: Path | None = None,
     settled: Integers | None = None,
+    earlier: pl.DataFrame | None = None,
     before: int | None = None,
 ) -> Decided:
     """Decides the documents of one generation that share buckets with each other or with kept ones of earlier ones.
@@ -224,9 +326,9 @@ def decide(
         Of their bands.
     scratch
         A file for the shingles, if they are not to be held in memory.
-    settled, before
-        Of a group that is decided in blocks: the numbers of the documents of earlier blocks, which were kept, and how
-        many documents of the group come before this block.
+    settled, earlier, before
+        Of a group that is decided in blocks: the numbers of documents of earlier blocks, which were kept (without
+        shingles), what `compare_with_settled` found, and how many documents of the group come before this block.
 
     Returns
     -------
@@ -241,37 +343,24 @@ def decide(
     stays
         The numbers of the documents that stay, in π, without settled ones.
     statistics
-        Whole numbers that add up over groups: `candidates`, `verified`.
+        Whole numbers that add up over groups: `candidates`, and `verified`, those that could be similar going by how
+        many shingles they have.
     """
-    frame = pl.DataFrame(pl.from_arrow(documents.drop_columns(["shingles"]))).rechunk()
-    order = _order(frame, survivor_order(config))
-    ordered = frame.select("number", "generation", "id", "copies").select(pl.all().gather(order))
-    is_settled = np.isin(ordered["number"].to_numpy(), [] if settled is None else settled)
-    old = (ordered["generation"] < generation).to_numpy() | is_settled
-    values, offsets = _shingles(documents.column("shingles"), scratch)
+    none = np.empty(0, dtype=np.int64)
+    found = _compare(
+        documents, buckets, config, generation, scratch, none if settled is None else settled, earlier, True
+    )
+    ordered, old, keeper = found.ordered, found.old, found.keeper
+    number = keeper.size
+    if before is None:
+        parents = np.arange(number)
+        duplicates_kernels.connect(found.at, buckets.first, parents)
+        duplicates_kernels.flatten(parents)
+        place = _count_before(parents)
+    else:
+        place = before + np.cumsum(~found.settled) - 1
 
-    by_number = np.argsort(ordered["number"].to_numpy())
-    at = by_number[np.searchsorted(ordered["number"].to_numpy()[by_number], buckets.members)]
-    starts = buckets.starts
-    bucket = np.repeat(np.arange(starts.size - 1), np.diff(starts))
-    by_member = np.argsort(at, kind="stable")
-    number = order.size
-    of_document = np.append(0, np.cumsum(np.bincount(at, minlength=number)))
-
-    keeper, intersection, container, contained = (np.zeros(number, dtype=np.int64) for _ in range(4))
-    union = np.ones(number, dtype=np.int64)
-    capped = np.zeros(number, dtype=np.bool_)
-    counted = np.zeros(2, dtype=np.int64)
-    duplicates_kernels.decide(
-        old, order, values, offsets, of_document, bucket[by_member], starts, config.bucket_limit,
-        config.threshold, keeper, intersection, union, container, contained, capped, counted,
-    )  # fmt: skip
-
-    parents = np.arange(number)
-    duplicates_kernels.connect(at, buckets.first, parents)
-    duplicates_kernels.flatten(parents)
-
-    removed, held = keeper >= 0, container >= 0
+    removed, held = keeper >= 0, found.container >= 0
     kept_by = np.where(removed, keeper, np.arange(number))
     cluster = np.bincount(kept_by[~old], weights=ordered["copies"].to_numpy()[~old], minlength=number).astype(np.int64)
     decided = pl.DataFrame(
@@ -279,13 +368,13 @@ def decide(
             "number": ordered["number"],
             "removed": removed,
             "keeper": ordered["id"].gather(kept_by),
-            "similarity": intersection / union,
+            "similarity": found.intersection / found.union,
             "held": held,
-            "containment": contained / np.diff(offsets)[order],
-            "container": ordered["id"].gather(np.where(held, container, 0)),
-            "capped": capped & ~removed,
+            "containment": found.contained / np.maximum(1, found.sizes),
+            "container": ordered["id"].gather(np.where(held, found.container, 0)),
+            "capped": found.capped & ~removed,
             "cluster_size": np.where(removed, 0, cluster),
-            "order": _count_before(parents) if before is None else before + np.cumsum(~is_settled) - 1,
+            "order": place,
         }
     )
     gone = pl.col("removed")
@@ -303,13 +392,9 @@ def decide(
     grown = np.flatnonzero(old & (cluster > 0))
     growth = ordered.select("number", "generation", "id").select(pl.all().gather(grown))
     growth = growth.with_columns(added=pl.Series(cluster[grown]))
-    stays = ordered["number"].to_numpy()[~removed & ~is_settled]
+    stays = ordered["number"].to_numpy()[~removed & ~found.settled]
     decided = decided.filter(pl.Series(~old)).sort("number")
-    statistics = {
-        "candidates": int(counted[duplicates_kernels.CANDIDATES]),
-        "verified": int(counted[duplicates_kernels.VERIFIED]),
-    }
-    return decided, growth, stays, statistics
+    return decided, growth, stays, found.statistics
 
 
 def _count_before(labels: Integers) -> Integers:

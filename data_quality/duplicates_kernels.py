@@ -182,6 +182,8 @@ def shared(shingles: Array, table: Array, mask: Any, needed: int) -> int:
 @njit(cache=True, nogil=True)
 def decide(
     old: Array,
+    passed: Array,
+    inserts: bool,
     position: Array,
     shingles: Array,
     offsets: Array,
@@ -202,9 +204,12 @@ def decide(
 
     Document d has the buckets document_buckets[document_starts[d]:document_starts[d + 1]] and the distinct
     shingles shingles[offsets[p]:offsets[p + 1]] with p = position[d]; old[d]: it was kept in an earlier generation.
-    Bucket b has bucket_starts[b + 1] - bucket_starts[b] members. Fills, for all that are not old: keeper (-1: kept),
+    Bucket b has bucket_starts[b + 1] - bucket_starts[b] members. Improves, for all that are not old: keeper (-1: kept),
     intersection and union with it; container, the kept one that shares most of its shingles (-1: none), and
     contained, how many; capped, whether kept ones of a full bucket were passed over. `statistics` is added to.
+
+    passed[d]: the others were compared with it before, it only takes its place in buckets. Without `inserts` they are
+    compared with old documents only, and not with each other.
     """
     number = old.size
     kept_in_bucket = np.empty(bucket_starts[-1], dtype=np.int64)
@@ -213,15 +218,13 @@ def decide(
     table = np.empty(1024, dtype=np.uint64)
     candidates = np.empty(1024, dtype=np.int64)
     for d in range(number):
-        keeper[d] = -1
-        container[d] = -1
         found = 0
         for e in range(document_starts[d], document_starts[d + 1] if not old[d] else document_starts[d]):
             bucket = document_buckets[e]
             capped[d] = capped[d] or kept_count[bucket] > limit
             for q in range(min(kept_count[bucket], limit)):
                 other = kept_in_bucket[bucket_starts[bucket] + q]
-                if seen[other] != d:
+                if seen[other] != d and not passed[other]:
                     seen[other] = d
                     if found == candidates.size:
                         candidates = np.append(candidates, candidates)
@@ -232,14 +235,16 @@ def decide(
         own = shingles[offsets[position[d]] : offsets[position[d] + 1]]
         filled = False
         mask = ZERO
-        best, best_shared, best_union = -1, 0, 1
-        most = 0
+        best, best_shared, best_union = keeper[d], intersection[d], union[d]
+        most = contained[d]
         for c in range(found):
             other = candidates[c]
             theirs = shingles[offsets[position[other]] : offsets[position[other] + 1]]
             # s / (m - s) >= t for s shared of m in all means s >= m·t / (1 + t); one less against rounding.
             # Fewer than that is of interest only if it holds more of the document than any other one.
-            needed = min(int((own.size + theirs.size) * threshold / (1 + threshold)) - 1, max(1, most))
+            similar = int((own.size + theirs.size) * threshold / (1 + threshold)) - 1
+            needed = min(similar, max(1, most))
+            statistics[VERIFIED] += min(own.size, theirs.size) >= similar
             if min(own.size, theirs.size) < needed:
                 continue
             if not filled:
@@ -254,7 +259,6 @@ def decide(
                         slot = (slot + ONE) & mask
                     table[slot] = value
                 filled = True
-            statistics[VERIFIED] += 1
             both = shared(theirs, table, mask, needed)
             if both <= 0:
                 continue
@@ -273,7 +277,7 @@ def decide(
             intersection[d] = best_shared
             union[d] = best_union
             continue
-        for e in range(document_starts[d], document_starts[d + 1]):
+        for e in range(document_starts[d], document_starts[d + 1] if inserts or old[d] else document_starts[d]):
             bucket = document_buckets[e]
             if kept_count[bucket] < limit:
                 kept_in_bucket[bucket_starts[bucket] + kept_count[bucket]] = d

@@ -31,8 +31,10 @@ PIECE_BYTES = 64 << 20
 ENTRY_BYTES = 16
 GROUP_SHARE = 20
 """Of how many bytes of memory a group takes one number: 8 for the shingles, as many for the file they come from."""
-SORTING_BYTES = 48
-"""A band's or an id's entry on disk, and in memory while it is sorted."""
+MOST_PIECES, PIECE_WEIGHT = 16, 1 << 19
+"""Blocks of a large group are compared with earlier ones in so many pieces, of no less than so many numbers."""
+SORTING_BYTES = 120
+"""A band's or an id's entry on disk, and in memory while it is sorted and shared out, at most."""
 
 Generations = list[list[list[str]]]
 """For every generation, oldest first, its parts: stem and digest of the documents."""
@@ -41,7 +43,7 @@ STEPS = {
     for step in (
         steps.entries, steps.copies, steps.claims, steps.leaders, steps.buckets,
         groups.components, groups.jump, groups.weigh, groups.pack,
-        blocks.arrange, blocks.spread, blocks.decide_block,
+        blocks.arrange, blocks.spread, blocks.against, blocks.decide_block,
         steps.members, steps.regroup, steps.decide, steps.decisions, steps.growth, steps.index_bands, steps.index_ids,
     )
 }  # fmt: skip
@@ -74,6 +76,11 @@ class Deduplicate(Stage[DeduplicateConfig]):
     def block_weight(self) -> int:
         """How much a block of a larger group holds, about: beside it stand the kept documents it is compared with."""
         return max(1, self.group_weight // 4)
+
+    @property
+    def pieces(self) -> int:
+        """How many units compare a block with those before it: each reads what was kept there."""
+        return min(MOST_PIECES, 1 + self.block_weight // PIECE_WEIGHT)
 
     @contextmanager
     def shingle_file(self, documents: Any, payload: Mapping[str, Any], context: Context) -> Iterator[Path | None]:
@@ -331,22 +338,34 @@ class Deduplicate(Stage[DeduplicateConfig]):
         before = dict.fromkeys(edges, 0)
         found: list[Receipt] = []
         for number in range(max(len(some) for some in edges.values()) + 1):
-            some = [group for group, cut in edges.items() if number <= len(cut)]
+            payloads = {
+                group: {"block": group * blocks.BLOCK + number, "kept": list(kept[group]), "before": before[group]}
+                for group, cut in edges.items()
+                if number <= len(cut)
+            }
+            compared: list[Receipt] = []
+            if number:
+                compared = yield step(
+                    "against",
+                    [
+                        (f"{group:06d}-{number:05d}-{piece:02d}", {**payload, "piece": piece, "pieces": self.pieces})
+                        for group, payload in payloads.items()
+                        for piece in range(self.pieces)
+                    ],
+                    arranged=where, buckets=_parts(spread, "spread"),
+                )  # fmt: skip
+            for place, payload in enumerate(payloads.values()):
+                these = compared[place * self.pieces : (place + 1) * self.pieces]
+                payload["earlier"] = _parts(these, "earlier")
             decided = yield step(
                 "decide_block",
-                [
-                    (
-                        f"{group:06d}-{number:05d}",
-                        {"block": group * blocks.BLOCK + number, "kept": list(kept[group]), "before": before[group]},
-                    )
-                    for group in some
-                ],
+                [(f"{group:06d}-{number:05d}", payload) for group, payload in payloads.items()],
                 arranged=where, buckets=_parts(spread, "spread"),
             )  # fmt: skip
-            for group, receipt in zip(some, decided, strict=True):
+            for group, receipt in zip(payloads, decided, strict=True):
                 kept[group] += _parts([receipt], "kept")
                 before[group] += receipt.notes["rows"]
-            found += decided
+            found += [*compared, *decided]
         return found
 
     def _index(
@@ -396,8 +415,8 @@ def _divide(bands: int, rows: int, memory: int) -> list[Any]:
     """All hashes of so many bands of `rows` entries in pieces: none larger in memory than `memory`, none tiny."""
     from data_quality.bands import divide
 
-    ranges = -(-rows * SORTING_BYTES // memory)
-    return divide(bands, bands * ranges if ranges > 1 else -(-bands * rows * ENTRY_BYTES // PIECE_BYTES))
+    entries = bands * rows
+    return divide(bands, max(-(-entries * SORTING_BYTES // memory), -(-entries * ENTRY_BYTES // PIECE_BYTES)))
 
 
 def _kinds(receipt: Receipt) -> dict[str, list[Part]]:

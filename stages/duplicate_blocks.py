@@ -107,15 +107,23 @@ class Arranged:
                 found.append(opened(writer, self.members[place.stem]).slice(rows.min(), rows.size))
         return found
 
-    def some(self, writer: PartWriter, numbers: npt.NDArray[Any]) -> list[Any]:
-        """Some documents (ascending numbers), as tables."""
+    def some(self, writer: PartWriter, numbers: npt.NDArray[Any], *, shingles: bool = True) -> list[Any]:
+        """Some documents (ascending numbers), as tables, with their shingles or without."""
         import numpy as np
+        import pyarrow as pa
 
         found = []
         for place, some in of_places(self.places, numbers):
             table = opened(writer, self.files[place.stem])
             rows = column(table, "row")[np.searchsorted(column(table, "number"), numbers[some])]
-            found.append(opened(writer, self.members[place.stem]).take(np.sort(rows)))
+            members = opened(writer, self.members[place.stem])
+            if shingles:
+                found.append(members.take(np.sort(rows)))
+                continue
+            field = members.schema.field("shingles")
+            ends = pa.array(np.zeros(rows.size + 1, dtype=np.int64))
+            none = pa.LargeListArray.from_arrays(ends, pa.array([], field.type.value_type), type=field.type)
+            found.append(members.drop_columns(["shingles"]).take(np.sort(rows)).append_column(field, none))
         return found
 
 
@@ -138,59 +146,120 @@ def spread(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
     write(writer, f"spread-{payload['name']}", pa.table(columns))
 
 
-def decide_block(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-    """Decides one block of a large group, those before it being decided."""
+@dataclass(frozen=True)
+class _Block:
+    """Documents of a block, and the entries of their buckets; the kept documents of earlier blocks in these."""
+
+    documents: Any
+    bucket: npt.NDArray[Any]
+    number: npt.NDArray[Any]
+    kept_bucket: npt.NDArray[Any]
+    kept: npt.NDArray[Any]
+
+    @property
+    def settled(self) -> npt.NDArray[Any]:
+        import numpy as np
+
+        return np.unique(self.kept)
+
+    def buckets(self) -> Any:
+        import numpy as np
+
+        from data_quality.bands import Buckets
+
+        bucket, members = np.append(self.kept_bucket, self.bucket), np.append(self.kept, self.number)
+        order = np.argsort(bucket, kind="stable")
+        return Buckets(members[order], np.diff(bucket[order], prepend=-1) != 0)
+
+
+def _read_block(writer: PartWriter, payload: Payload, piece: int = 0, pieces: int = 1) -> _Block:
     import numpy as np
-    import polars as pl
     import pyarrow as pa
 
-    from data_quality.bands import Buckets, matching
-    from data_quality.duplicates import decide
+    from data_quality.bands import matching
 
-    block, arranged = payload["block"], payload["arranged"]
+    block = payload["block"]
+    documents = pa.concat_tables(payload["arranged"].block(writer, block))
+    rows = documents.num_rows
+    documents = documents.slice(piece * rows // pieces, (piece + 1) * rows // pieces - piece * rows // pieces)
+    wanted = np.sort(documents.column("number").to_numpy())
     buckets, numbers = [], []
     for part in payload["buckets"]:
         table = opened(writer, part)
         inside = slice(*np.searchsorted(column(table, "block"), [block, block + 1]))
-        buckets.append(column(table, "bucket")[inside])
-        numbers.append(column(table, "number")[inside])
+        number = column(table, "number")[inside]
+        some = slice(None) if pieces == 1 else np.isin(number, wanted)
+        buckets.append(column(table, "bucket")[inside][some])
+        numbers.append(number[some])
     bucket, number = joined_arrays(buckets, np.int64), joined_arrays(numbers, np.int64)
-    wanted = np.unique(bucket)
-    full, before = [], []
+    touched = np.unique(bucket)
+    kept_buckets, kept = [], []
     for part in payload["kept"]:
         table = opened(writer, part)
-        at = matching(wanted, column(table, "bucket"))
-        full.append(column(table, "bucket")[at])
-        before.append(column(table, "number")[at])
-    kept_bucket, kept = joined_arrays(full, np.int64), joined_arrays(before, np.int64)
-    settled = np.unique(kept)
-    documents = arranged.block(writer, block)
-    rows = sum(table.num_rows for table in documents)
-    documents = pa.concat_tables([*documents, *arranged.some(writer, settled)])
-    together, members = np.append(kept_bucket, bucket), np.append(kept, number)
-    order = np.argsort(together, kind="stable")
-    first = np.diff(together[order], prepend=-1) != 0
+        at = matching(touched, column(table, "bucket"))
+        kept_buckets.append(column(table, "bucket")[at])
+        kept.append(column(table, "number")[at])
+    return _Block(documents, bucket, number, joined_arrays(kept_buckets, np.int64), joined_arrays(kept, np.int64))
+
+
+def against(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
+    """Compares a piece of a block with what was kept of the blocks before it."""
+    import pyarrow as pa
+
+    from data_quality.duplicates import compare_with_settled
+
+    block = _read_block(writer, payload, payload["piece"], payload["pieces"])
+    settled = block.settled
+    documents = pa.concat_tables([block.documents, *payload["arranged"].some(writer, settled)])
+    with stage.shingle_file(documents, payload, context) as scratch:
+        found, counted = compare_with_settled(
+            documents, block.buckets(), stage.config, settled=settled, scratch=scratch
+        )
+    write(writer, f"earlier-{payload['name']}", found.to_arrow())
+    writer.notes["counted"] = counted
+
+
+def decide_block(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
+    """Decides one block of a large group, those before it being decided."""
+    import polars as pl
+    import pyarrow as pa
+
+    from data_quality.duplicates import decide
+
+    block = _read_block(writer, payload)
+    settled = block.settled
+    beside = payload["arranged"].some(writer, settled, shingles=False)
+    documents = pa.concat_tables([block.documents, *beside])
+    earlier = [pl.DataFrame(pl.from_arrow(opened(writer, part))) for part in payload["earlier"]]
     with stage.shingle_file(documents, payload, context) as scratch:
         decided, growth, stays, counted = decide(
-            documents, Buckets(members[order], first), stage.config,
-            generation=payload["generation"], scratch=scratch, settled=settled, before=payload["before"],
+            documents, block.buckets(), stage.config, generation=payload["generation"], scratch=scratch,
+            settled=settled, earlier=pl.concat(earlier) if earlier else None, before=payload["before"],
         )  # fmt: skip
-    by_number = np.argsort(stays)
-    place = np.searchsorted(stays, number, sorter=by_number)
-    rank = by_number[np.minimum(place, stays.size - 1)] if stays.size else place
-    here = np.flatnonzero(stays[rank] == number) if stays.size else rank[:0]
-    here = here[np.lexsort((rank[here], bucket[here]))]
-    begins = np.flatnonzero(np.diff(bucket[here], prepend=-1))
-    already = np.searchsorted(np.sort(kept_bucket), bucket[here], side="right") - np.searchsorted(
-        np.sort(kept_bucket), bucket[here]
-    )
-    already = already + np.arange(here.size) - np.repeat(begins, np.diff(begins, append=here.size))
-    here = here[already <= stage.config.bucket_limit]
     name = payload["name"]
-    write(writer, f"kept-{name}", pa.table({"bucket": bucket[here], "number": number[here]}))
+    write(writer, f"kept-{name}", _kept(block, stays, stage.config.bucket_limit))
     write(writer, f"decided-{name}", decided.to_arrow())
     old = pl.col("generation") < payload["generation"]
     write(writer, f"growth-{name}", growth.filter(old).select("id", "added").to_arrow())
     write(writer, f"added-{name}", growth.filter(~old).select("number", "added").sort("number").to_arrow())
     writer.notes["counted"] = counted
-    writer.notes["rows"] = rows
+    writer.notes["rows"] = block.documents.num_rows
+
+
+def _kept(block: _Block, stays: npt.NDArray[Any], limit: int) -> Any:
+    """Which kept documents of a block later ones may be compared with: with those before, limit + 1 of a bucket."""
+    import numpy as np
+    import pyarrow as pa
+
+    by_number = np.argsort(stays)
+    place = np.minimum(np.searchsorted(stays, block.number, sorter=by_number), stays.size - 1)
+    rank = by_number[place] if stays.size else place
+    here = np.flatnonzero(stays[rank] == block.number) if stays.size else rank[:0]
+    here = here[np.lexsort((rank[here], block.bucket[here]))]
+    bucket = block.bucket[here]
+    begins = np.flatnonzero(np.diff(bucket, prepend=-1))
+    in_bucket = np.arange(here.size) - np.repeat(begins, np.diff(begins, append=here.size))
+    before = np.sort(block.kept_bucket)
+    in_bucket += np.searchsorted(before, bucket, side="right") - np.searchsorted(before, bucket)
+    chosen = in_bucket <= limit
+    return pa.table({"bucket": bucket[chosen], "number": block.number[here][chosen]})
