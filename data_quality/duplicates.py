@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from data_quality import duplicates_kernels
 from data_quality.bands import Buckets, Groups, band_entries, joined, signature_matrix
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.identifiers import id_words
-from data_quality.sketch import unsorted_shingle_sets
+from data_quality.sketch import text_buffers, unsorted_shingle_sets
 from storage.schemas import ID_BYTES
 
 ReadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
@@ -109,7 +110,8 @@ def members(
     Parameters
     ----------
     documents
-        `group`, `number`, `generation`, `id`, `copies`, `row`, `shingles` (how many), and what the priority rules need.
+        `group`, `number`, `generation`, `id`, `copies`, `row`, `shingles` (how many), `place` (of its text among
+        `texts`), and what the priority rules need.
     where
         Where the texts come from, for messages.
 
@@ -120,8 +122,10 @@ def members(
     """
     documents = documents.hstack(survivor_priority(documents, config))
     order = _order(documents, ["group", *survivor_order(config)])
-    documents, texts = documents.select(pl.all().gather(order)), texts.take(pa.array(order))
-    values, offsets = unsorted_shingle_sets(texts, sketch)
+    documents = documents.select(pl.all().gather(order))
+    values, offsets = unsorted_shingle_sets(
+        texts, sketch, documents["place"].to_numpy(), int(documents["shingles"].sum())
+    )
     counts = np.diff(offsets)
     wrong = np.flatnonzero(counts != documents["shingles"].to_numpy())
     if wrong.size:
@@ -138,8 +142,10 @@ def members(
 
 def check_ids(ids: pl.Series, texts: pa.LargeStringArray, rows: pl.Series, where: str) -> None:
     """Raises ValueError unless every id is the digest of its text: texts of one id are then equal byte for byte."""
+    data, offsets = text_buffers(texts)
+    view = data.data
     digests = [
-        hashlib.blake2b(text, digest_size=ID_BYTES).digest() for text in texts.cast(pa.large_binary()).to_pylist()
+        hashlib.blake2b(view[start:end], digest_size=ID_BYTES).digest() for start, end in pairwise(offsets.tolist())
     ]
     wrong = (ids != pl.Series(digests, dtype=pl.Binary)).arg_true()
     if len(wrong):
@@ -231,6 +237,7 @@ def _compare(
     scratch: Path | None,
     settled: Integers,
     earlier: pl.DataFrame | None,
+    already: Integers | None,
     inserts: bool,
 ) -> _Compared:
     frame = pl.DataFrame(pl.from_arrow(documents.drop_columns(["shingles"]))).rechunk()
@@ -262,9 +269,9 @@ def _compare(
             found[mine] = earlier[name].to_numpy()
     capped = np.zeros(number, dtype=np.bool_)
     counted = np.zeros(2, dtype=np.int64)
-    passed = is_settled if earlier is not None else np.zeros(number, dtype=np.bool_)
+    already = np.zeros(starts.size - 1, dtype=np.int64) if already is None else already
     duplicates_kernels.decide(
-        old, passed, inserts, order, values, offsets, of_document, bucket[by_member], starts, config.bucket_limit,
+        old, already, inserts, order, values, offsets, of_document, bucket[by_member], starts, config.bucket_limit,
         config.threshold, keeper, intersection, union, container, contained, capped, counted,
     )  # fmt: skip
     statistics = {
@@ -290,7 +297,7 @@ def compare_with_settled(
     statistics
         As those of `decide`.
     """
-    found = _compare(documents, buckets, config, 0, scratch, settled, None, False)
+    found = _compare(documents, buckets, config, 0, scratch, settled, None, None, False)
     numbers = found.ordered["number"].to_numpy()
     earlier = pl.DataFrame(
         {
@@ -314,6 +321,7 @@ def decide(
     scratch: Path | None = None,
     settled: Integers | None = None,
     earlier: pl.DataFrame | None = None,
+    already: Integers | None = None,
     before: int | None = None,
 ) -> Decided:
     """Decides the documents of one generation that share buckets with each other or with kept ones of earlier ones.
@@ -326,9 +334,10 @@ def decide(
         Of their bands.
     scratch
         A file for the shingles, if they are not to be held in memory.
-    settled, earlier, before
-        Of a group that is decided in blocks: the numbers of documents of earlier blocks, which were kept (without
-        shingles), what `compare_with_settled` found, and how many documents of the group come before this block.
+    settled, earlier, already, before
+        Of a group that is decided in blocks: the numbers of documents of earlier blocks (without shingles, in no
+        bucket) that `earlier` names, which is what `compare_with_settled` found; how many kept ones of earlier blocks
+        stand in each bucket, and how many documents of the group come before this block.
 
     Returns
     -------
@@ -348,7 +357,7 @@ def decide(
     """
     none = np.empty(0, dtype=np.int64)
     found = _compare(
-        documents, buckets, config, generation, scratch, none if settled is None else settled, earlier, True
+        documents, buckets, config, generation, scratch, none if settled is None else settled, earlier, already, True
     )
     ordered, old, keeper = found.ordered, found.old, found.keeper
     number = keeper.size
@@ -542,8 +551,8 @@ def deduplicate(
             again, chosen = of_part["repeated"], of_part["compared"]
             of_copies = of_part.filter(again)
             check_ids(of_copies["id"], texts.filter(again.to_arrow()), of_copies["row"], f"part {part}")
-            its = texts.filter(chosen.to_arrow())
-            tables.append(members(of_part.filter(chosen), its, config, sketch, f"part {part}"))
+            its = of_part.with_row_index("place").filter(chosen)
+            tables.append(members(its, texts, config, sketch, f"part {part}"))
         inside = group_of[buckets.members] == group
         theirs = Buckets(buckets.members[inside], buckets.first[inside])
         decided, _, _, statistics = decide(pa.concat_tables(tables), theirs, config, generation=0)

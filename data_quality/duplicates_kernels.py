@@ -182,7 +182,7 @@ def shared(shingles: Array, table: Array, mask: Any, needed: int) -> int:
 @njit(cache=True, nogil=True)
 def decide(
     old: Array,
-    passed: Array,
+    already: Array,
     inserts: bool,
     position: Array,
     shingles: Array,
@@ -208,12 +208,12 @@ def decide(
     intersection and union with it; container, the kept one that shares most of its shingles (-1: none), and
     contained, how many; capped, whether kept ones of a full bucket were passed over. `statistics` is added to.
 
-    passed[d]: the others were compared with it before, it only takes its place in buckets. Without `inserts` they are
-    compared with old documents only, and not with each other.
+    already[b]: so many kept documents before these stand in bucket b, with which they were compared. Without `inserts`
+    documents are compared with old ones only, and not with each other.
     """
     number = old.size
     kept_in_bucket = np.empty(bucket_starts[-1], dtype=np.int64)
-    kept_count = np.zeros(bucket_starts.size - 1, dtype=np.int64)
+    kept_count = already.copy()
     seen = np.full(number, -1, dtype=np.int64)
     table = np.empty(1024, dtype=np.uint64)
     candidates = np.empty(1024, dtype=np.int64)
@@ -222,9 +222,9 @@ def decide(
         for e in range(document_starts[d], document_starts[d + 1] if not old[d] else document_starts[d]):
             bucket = document_buckets[e]
             capped[d] = capped[d] or kept_count[bucket] > limit
-            for q in range(min(kept_count[bucket], limit)):
+            for q in range(min(kept_count[bucket], limit) - already[bucket]):
                 other = kept_in_bucket[bucket_starts[bucket] + q]
-                if seen[other] != d and not passed[other]:
+                if seen[other] != d:
                     seen[other] = d
                     if found == candidates.size:
                         candidates = np.append(candidates, candidates)
@@ -280,5 +280,5 @@ def decide(
         for e in range(document_starts[d], document_starts[d + 1] if inserts or old[d] else document_starts[d]):
             bucket = document_buckets[e]
             if kept_count[bucket] < limit:
-                kept_in_bucket[bucket_starts[bucket] + kept_count[bucket]] = d
+                kept_in_bucket[bucket_starts[bucket] + kept_count[bucket] - already[bucket]] = d
             kept_count[bucket] += 1

@@ -31,8 +31,6 @@ PIECE_BYTES = 64 << 20
 ENTRY_BYTES = 16
 GROUP_SHARE = 20
 """Of how many bytes of memory a group takes one number: 8 for the shingles, as many for the file they come from."""
-MOST_PIECES, PIECE_WEIGHT = 16, 1 << 19
-"""Blocks of a large group are compared with earlier ones in so many pieces, of no less than so many numbers."""
 SORTING_BYTES = 120
 """A band's or an id's entry on disk, and in memory while it is sorted and shared out, at most."""
 
@@ -76,11 +74,6 @@ class Deduplicate(Stage[DeduplicateConfig]):
     def block_weight(self) -> int:
         """How much a block of a larger group holds, about: beside it stand the kept documents it is compared with."""
         return max(1, self.group_weight // 4)
-
-    @property
-    def pieces(self) -> int:
-        """How many units compare a block with those before it: each reads what was kept there."""
-        return min(MOST_PIECES, 1 + self.block_weight // PIECE_WEIGHT)
 
     @contextmanager
     def shingle_file(self, documents: Any, payload: Mapping[str, Any], context: Context) -> Iterator[Path | None]:
@@ -348,14 +341,14 @@ class Deduplicate(Stage[DeduplicateConfig]):
                 compared = yield step(
                     "against",
                     [
-                        (f"{group:06d}-{number:05d}-{piece:02d}", {**payload, "piece": piece, "pieces": self.pieces})
+                        (f"{group:06d}-{number:05d}-{piece:02d}", {**payload, "piece": piece})
                         for group, payload in payloads.items()
-                        for piece in range(self.pieces)
+                        for piece in range(blocks.PIECES)
                     ],
                     arranged=where, buckets=_parts(spread, "spread"),
                 )  # fmt: skip
             for place, payload in enumerate(payloads.values()):
-                these = compared[place * self.pieces : (place + 1) * self.pieces]
+                these = compared[place * blocks.PIECES : (place + 1) * blocks.PIECES]
                 payload["earlier"] = _parts(these, "earlier")
             decided = yield step(
                 "decide_block",

@@ -8,7 +8,7 @@ generation is beside older ones, and with the same result as all at once.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SAMPLES = 32
 """Documents a block that show where π is to be cut."""
+PIECES = 16
+"""Units that compare a block with those before it: what is kept in the buckets of a piece has to fit a unit."""
 BLOCK = 1 << 32
 """Blocks are named group · BLOCK + number."""
 
@@ -146,120 +148,115 @@ def spread(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
     write(writer, f"spread-{payload['name']}", pa.table(columns))
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Documents of a block, and the entries of their buckets; the kept documents of earlier blocks in these."""
-
-    documents: Any
-    bucket: npt.NDArray[Any]
-    number: npt.NDArray[Any]
-    kept_bucket: npt.NDArray[Any]
-    kept: npt.NDArray[Any]
-
-    @property
-    def settled(self) -> npt.NDArray[Any]:
-        import numpy as np
-
-        return np.unique(self.kept)
-
-    def buckets(self) -> Any:
-        import numpy as np
-
-        from data_quality.bands import Buckets
-
-        bucket, members = np.append(self.kept_bucket, self.bucket), np.append(self.kept, self.number)
-        order = np.argsort(bucket, kind="stable")
-        return Buckets(members[order], np.diff(bucket[order], prepend=-1) != 0)
-
-
-def _read_block(writer: PartWriter, payload: Payload, piece: int = 0, pieces: int = 1) -> _Block:
+def _entries(writer: PartWriter, payload: Payload, documents: Any = None) -> tuple[Any, Any]:
+    """Buckets and documents of the entries of a block, or of some documents of it."""
     import numpy as np
-    import pyarrow as pa
 
-    from data_quality.bands import matching
-
-    block = payload["block"]
-    documents = pa.concat_tables(payload["arranged"].block(writer, block))
-    rows = documents.num_rows
-    documents = documents.slice(piece * rows // pieces, (piece + 1) * rows // pieces - piece * rows // pieces)
-    wanted = np.sort(documents.column("number").to_numpy())
-    buckets, numbers = [], []
+    block, buckets, numbers = payload["block"], [], []
+    wanted = None if documents is None else documents.column("number").to_numpy()
     for part in payload["buckets"]:
         table = opened(writer, part)
         inside = slice(*np.searchsorted(column(table, "block"), [block, block + 1]))
         number = column(table, "number")[inside]
-        some = slice(None) if pieces == 1 else np.isin(number, wanted)
+        some = slice(None) if wanted is None else np.isin(number, wanted)
         buckets.append(column(table, "bucket")[inside][some])
         numbers.append(number[some])
-    bucket, number = joined_arrays(buckets, np.int64), joined_arrays(numbers, np.int64)
-    touched = np.unique(bucket)
-    kept_buckets, kept = [], []
+    return joined_arrays(buckets, np.int64), joined_arrays(numbers, np.int64)
+
+
+def _kept_before(writer: PartWriter, payload: Payload, touched: npt.NDArray[Any]) -> Iterator[tuple[Any, Any]]:
+    """Of every block before, the buckets among those touched that kept documents stand in, and the documents."""
+    from data_quality.bands import matching
+
     for part in payload["kept"]:
         table = opened(writer, part)
         at = matching(touched, column(table, "bucket"))
-        kept_buckets.append(column(table, "bucket")[at])
-        kept.append(column(table, "number")[at])
-    return _Block(documents, bucket, number, joined_arrays(kept_buckets, np.int64), joined_arrays(kept, np.int64))
+        yield column(table, "bucket")[at], column(table, "number")[at]
+
+
+def _buckets(bucket: npt.NDArray[Any], number: npt.NDArray[Any]) -> Any:
+    """Buckets of entries in the order of `bucket`, the first entries first."""
+    import numpy as np
+
+    from data_quality.bands import Buckets
+
+    order = np.argsort(bucket, kind="stable")
+    return Buckets(number[order], np.diff(bucket[order], prepend=-1) != 0)
 
 
 def against(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
     """Compares a piece of a block with what was kept of the blocks before it."""
+    import numpy as np
     import pyarrow as pa
 
     from data_quality.duplicates import compare_with_settled
 
-    block = _read_block(writer, payload, payload["piece"], payload["pieces"])
-    settled = block.settled
-    documents = pa.concat_tables([block.documents, *payload["arranged"].some(writer, settled)])
+    arranged, piece = payload["arranged"], payload["piece"]
+    documents = pa.concat_tables(arranged.block(writer, payload["block"]))
+    start, end = (edge * documents.num_rows // PIECES for edge in (piece, piece + 1))
+    documents = documents.slice(start, end - start)
+    bucket, number = _entries(writer, payload, documents)
+    before = list(_kept_before(writer, payload, np.unique(bucket)))
+    kept = joined_arrays([numbers for _, numbers in before], np.int64)
+    buckets = _buckets(np.concatenate([*(some for some, _ in before), bucket]), np.append(kept, number))
+    settled = np.unique(kept)
+    documents = pa.concat_tables([documents, *arranged.some(writer, settled)])
     with stage.shingle_file(documents, payload, context) as scratch:
-        found, counted = compare_with_settled(
-            documents, block.buckets(), stage.config, settled=settled, scratch=scratch
-        )
+        found, counted = compare_with_settled(documents, buckets, stage.config, settled=settled, scratch=scratch)
     write(writer, f"earlier-{payload['name']}", found.to_arrow())
     writer.notes["counted"] = counted
 
 
 def decide_block(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
     """Decides one block of a large group, those before it being decided."""
+    import numpy as np
     import polars as pl
     import pyarrow as pa
 
     from data_quality.duplicates import decide
 
-    block = _read_block(writer, payload)
-    settled = block.settled
-    beside = payload["arranged"].some(writer, settled, shingles=False)
-    documents = pa.concat_tables([block.documents, *beside])
+    arranged = payload["arranged"]
+    documents = arranged.block(writer, payload["block"])
+    rows = sum(table.num_rows for table in documents)
+    bucket, number = _entries(writer, payload)
+    touched = np.unique(bucket)
+    already = np.zeros(touched.size, dtype=np.int64)
+    for some, _ in _kept_before(writer, payload, touched):
+        already += np.bincount(np.searchsorted(touched, some), minlength=touched.size)
     earlier = [pl.DataFrame(pl.from_arrow(opened(writer, part))) for part in payload["earlier"]]
-    with stage.shingle_file(documents, payload, context) as scratch:
+    named = [some[name].to_numpy() for some in earlier for name in ("keeper", "container")]
+    settled = np.unique(joined_arrays(named, np.int64))
+    settled = settled[settled >= 0]
+    together = pa.concat_tables([*documents, *arranged.some(writer, settled, shingles=False)])
+    with stage.shingle_file(together, payload, context) as scratch:
         decided, growth, stays, counted = decide(
-            documents, block.buckets(), stage.config, generation=payload["generation"], scratch=scratch,
-            settled=settled, earlier=pl.concat(earlier) if earlier else None, before=payload["before"],
+            together, _buckets(bucket, number), stage.config, generation=payload["generation"], scratch=scratch,
+            settled=settled, earlier=pl.concat(earlier) if earlier else None, already=already,
+            before=payload["before"],
         )  # fmt: skip
     name = payload["name"]
-    write(writer, f"kept-{name}", _kept(block, stays, stage.config.bucket_limit))
+    write(writer, f"kept-{name}", _kept(bucket, number, stays, already, stage.config.bucket_limit))
     write(writer, f"decided-{name}", decided.to_arrow())
     old = pl.col("generation") < payload["generation"]
     write(writer, f"growth-{name}", growth.filter(old).select("id", "added").to_arrow())
     write(writer, f"added-{name}", growth.filter(~old).select("number", "added").sort("number").to_arrow())
     writer.notes["counted"] = counted
-    writer.notes["rows"] = block.documents.num_rows
+    writer.notes["rows"] = rows
 
 
-def _kept(block: _Block, stays: npt.NDArray[Any], limit: int) -> Any:
+def _kept(
+    bucket: npt.NDArray[Any], number: npt.NDArray[Any], stays: npt.NDArray[Any], already: npt.NDArray[Any], limit: int
+) -> Any:
     """Which kept documents of a block later ones may be compared with: with those before, limit + 1 of a bucket."""
     import numpy as np
     import pyarrow as pa
 
+    here = np.flatnonzero(np.isin(number, stays))
     by_number = np.argsort(stays)
-    place = np.minimum(np.searchsorted(stays, block.number, sorter=by_number), stays.size - 1)
-    rank = by_number[place] if stays.size else place
-    here = np.flatnonzero(stays[rank] == block.number) if stays.size else rank[:0]
-    here = here[np.lexsort((rank[here], block.bucket[here]))]
-    bucket = block.bucket[here]
-    begins = np.flatnonzero(np.diff(bucket, prepend=-1))
+    rank = by_number[np.searchsorted(stays, number[here], sorter=by_number)]
+    here = here[np.lexsort((rank, bucket[here]))]
+    begins = np.flatnonzero(np.diff(bucket[here], prepend=-1))
     in_bucket = np.arange(here.size) - np.repeat(begins, np.diff(begins, append=here.size))
-    before = np.sort(block.kept_bucket)
-    in_bucket += np.searchsorted(before, bucket, side="right") - np.searchsorted(before, bucket)
-    chosen = in_bucket <= limit
-    return pa.table({"bucket": bucket[chosen], "number": block.number[here][chosen]})
+    in_bucket += already[np.searchsorted(np.unique(bucket), bucket[here])]
+    here = here[in_bucket <= limit]
+    return pa.table({"bucket": bucket[here], "number": number[here]})

@@ -108,7 +108,7 @@ def claims(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
     place: Place = payload["place"]
     found = [column(opened(writer, part), "number") for part in payload["repeated"]]
     numbers = np.sort(joined_arrays([some[between(some, place)] for some in found], np.int64))
-    frame = _documents(stage, place, numbers, inputs, writer, ["id", "source", "uri", "record", "date"])
+    frame, _ = _documents(stage, place, numbers, inputs, writer, ["id", "source", "uri", "record"])
     priority = survivor_priority(frame, stage.config)
     frame = frame.select("number", "generation", "id", "source", "uri", "record", copies=pl.lit(1, pl.Int64))
     frame = with_leaders(frame.hstack(priority), stage.config)
@@ -193,9 +193,7 @@ def members(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     numbers = grouping.between(writer, place.start, place.end)
     wanted = np.union1d(numbers, copied)
     where = f"documents/{place.stem}"
-    frame = _documents(stage, place, wanted, inputs, writer, ["id"])
-    texts = read_rows(writer.store, inputs["ingest"].part(where).path, ["text"], frame["row"].to_numpy())
-    texts = texts.column("text").combine_chunks()
+    frame, texts = _documents(stage, place, wanted, inputs, writer, ["id", "text"])
     again = pl.Series(np.isin(wanted, copied))
     some = frame.filter(again)
     check_ids(some["id"], texts.filter(again.to_arrow()), some["row"], where)
@@ -207,12 +205,16 @@ def members(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     copies = np.ones(numbers.size, dtype=np.int64)
     inside = np.isin(repeated, numbers)
     copies[np.searchsorted(numbers, repeated[inside])] = often[inside]
-    frame = frame.filter(chosen).with_columns(
-        pl.Series("group", grouping.of(writer, numbers)),
-        pl.Series("copies", copies),
-        pl.Series("shingles", shingles.column(0)),
+    frame = (
+        frame.with_row_index("place")
+        .filter(chosen)
+        .with_columns(
+            pl.Series("group", grouping.of(writer, numbers)),
+            pl.Series("copies", copies),
+            pl.Series("shingles", shingles.column(0)),
+        )
     )
-    table = decided_by(frame, texts.filter(chosen.to_arrow()), stage.config, stage.sketch, where)
+    table = decided_by(frame, texts, stage.config, stage.sketch, where)
     writer.ipc(f"{SCRATCH}/members-{place.stem}", table, member_schema(stage.config))
     writer.notes["samples"] = samples(stage, table, grouping.large) if grouping.large else []
 
@@ -220,7 +222,7 @@ def members(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
 def _documents(
     stage: Deduplicate, place: Place, numbers: Any, inputs: Inputs, writer: PartWriter, names: list[str]
 ) -> Any:
-    """Some documents of a part as a frame: what is asked for, and what the survivor priority goes by."""
+    """Some documents of a part as a frame (what is asked for, what the survivor priority goes by) and their texts."""
     import polars as pl
 
     from storage.arrow_files import read_rows
@@ -233,7 +235,8 @@ def _documents(
         read_rows(writer.store, inputs[stage_name].part(f"{kind}/{place.stem}").path, columns, rows)
         for stage_name, kind, columns in (("ingest", "documents", names), ("quality", "features", features))
     )
-    frame = pl.DataFrame(pl.from_arrow(documents)).with_columns(
+    texts = documents.column("text").combine_chunks() if "text" in names else None
+    frame = pl.DataFrame(pl.from_arrow(documents.select([name for name in names if name != "text"]))).with_columns(
         pl.Series("number", numbers),
         pl.Series("row", rows),
         pl.Series("bytes", measured.column("bytes")),
@@ -241,7 +244,7 @@ def _documents(
     )
     if stage.config.score is not None:
         frame = frame.with_columns(pl.Series("score", measured.column(stage.config.score)).cast(pl.Float64))
-    return frame
+    return frame, texts
 
 
 def _features(stage: Deduplicate, inputs: Inputs, stem: str) -> list[str]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,6 +39,9 @@ SKETCH = SketchConfig(ngram=2)
 CONFIG = DeduplicateConfig(priority=("source-order", "longest"), source_order=("a", "b"))
 COLUMNS = ("id", "keeper", "similarity", "method", "cluster_size", "containment", "container", "capped")
 FEATURES = pa.schema([("id", pa.binary(16)), ("bytes", pa.int64()), ("grade", pa.float64()), ("language", pa.string())])
+
+SMALL, LARGE, BASE = 1 << 20, 1 << 25, 1_300_000
+"""Two memories for units, and what a unit holds of Python's own whatever its memory."""
 
 Document = tuple[str, str, float | None, str | None]
 """Text, source, grade, what filter dropped it by."""
@@ -258,6 +262,45 @@ def test_the_bytes_do_not_depend_on_workers_memory_or_the_order_of_rows(tmp_path
     assert places == {stem: {text for text, *_ in documents} for stem, documents in parts.items()}
     kept = [frame.filter(pl.col("keeper").is_null())["id"].sort() for frame in (fates[0], told(found, run(found)))]
     assert kept[0].equals(kept[1])
+
+
+def test_what_a_unit_holds_is_bounded_by_the_memory_it_is_given(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrays of numpy, of all units whose input is not one part: 800 documents of one template, 2,000 in families."""
+    monkeypatch.setattr("stages.deduplicate.PIECE_BYTES", 1 << 14)
+    monkeypatch.setattr("stages.duplicate_groups.EDGES_AT_ONCE", 1 << 10)
+    template = [f"t{number}" for number in range(120)]
+    parts: dict[str, list[Document]] = {f"a-{part}": [] for part in range(4)}
+    for number in range(2_800):
+        family = [f"f{number // 4}w{place}" for place in range(140)]
+        words = [*template, *(f"x{number}y{place}" for place in range(20))] if number < 800 else [*family, f"{number}"]
+        parts[f"a-{number % 4}"].append((" ".join(words), "a", None, None))
+    found = Corpus(local_store, parts)
+    held: dict[int, Counter[str]] = {}
+    original = Deduplicate.run_unit
+
+    def run_unit(self: Deduplicate, unit: Unit, *others: Any) -> None:
+        tracemalloc.start()
+        original(self, unit, *others)
+        step, peak = unit.payload["step"], tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        held[self.memory][step] = max(held[self.memory][step], peak)
+
+    run(found, memory=SMALL)  # what is compiled and imported once is not counted
+    monkeypatch.setattr(Deduplicate, "run_unit", run_unit)
+    digests = set()
+    for memory in (SMALL, LARGE):
+        held[memory] = Counter()
+        local_store.remove_tree("outputs/deduplicate")
+        digests.add(run(found, memory=memory).digest)
+    assert len(digests) == 1
+    across = {"copies", "leaders", "buckets", "components", "weigh", "pack", "regroup", "decide", "decide_block"}
+    assert across - {"decide_block"} < held[LARGE].keys()
+    small = {step: held[SMALL][step] for step in across | {"spread", "against"}}
+    assert min(small[step] for step in across) > 0
+    assert max(small.values()) < SMALL + BASE, small
+    assert held[LARGE]["decide"] > SMALL + BASE
 
 
 @pytest.mark.parametrize("seed", range(3))
