@@ -13,7 +13,7 @@ order of rows and parts; and a new generation changes no older decision.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +27,7 @@ import pyarrow as pa
 from data_quality import duplicates_kernels
 from data_quality.bands import Buckets, Groups, band_entries, joined, signature_matrix
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
+from data_quality.duplicates_statistics import add_statistics, count_fates, summary
 from data_quality.identifiers import id_words
 from data_quality.sketch import text_buffers, unsorted_shingle_sets
 from storage.schemas import ID_BYTES
@@ -37,7 +38,6 @@ ReadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
 Integers = npt.NDArray[np.int64]
 Decided = tuple[pl.DataFrame, pl.DataFrame, Integers, dict[str, Any]]
 SHINGLES_IN_MEMORY = 1 << 26
-SIMILARITY_STEPS = 50
 DECIDED = {
     "number": pl.Int64, "keeper": pl.Binary, "similarity": pl.Float64, "method": pl.String, "cluster_size": pl.Int64,
     "containment": pl.Float64, "container": pl.Binary, "capped": pl.Boolean, "order": pl.Int32,
@@ -195,20 +195,6 @@ def fates(documents: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
         capped=pl.col("capped").fill_null(False) & ~later,
         order=pl.when(later).then(0).otherwise(pl.col("order").fill_null(0)),
     )
-
-
-def count_fates(decided: pl.DataFrame, already: Integers) -> dict[str, Any]:
-    """Whole numbers that add up over documents: `exact`, `near`, `capped`, and `similarities`, near-duplicates by
-    similarity in SIMILARITY_STEPS steps from 0 to 1, leaving out the documents whose text was removed `already`."""
-    near = decided.filter(pl.col("method") == "near")
-    seen = near.filter(~pl.col("number").is_in(pl.Series(already, dtype=pl.Int64).implode()))["similarity"].to_numpy()
-    steps = np.minimum(seen * SIMILARITY_STEPS, SIMILARITY_STEPS - 1).astype(np.int64)
-    return {
-        "exact": int((decided["method"] == "exact").sum()),
-        "near": near.height,
-        "capped": int(decided["capped"].sum()),
-        "similarities": np.bincount(steps, minlength=SIMILARITY_STEPS).tolist(),
-    }
 
 
 @dataclass(frozen=True)
@@ -428,45 +414,6 @@ def _shingles(column: pa.ChunkedArray, scratch: Path | None) -> tuple[npt.NDArra
         values[done : done + found.size] = found
         done += found.size
     return np.asarray(values), offsets.astype(np.int64)
-
-
-def add_statistics(total: dict[str, Any], more: Mapping[str, Any]) -> None:
-    """Adds numbers to numbers and, place by place, lists to lists."""
-    for name, value in more.items():
-        if isinstance(value, list):
-            longest = max(len(value), len(total.get(name, [])))
-            filled = [[*some, *([0] * (longest - len(some)))] for some in (total.get(name, []), value)]
-            total[name] = [one + other for one, other in zip(*filled, strict=True)]
-        else:
-            total[name] = total.get(name, 0) + value
-
-
-def summary(statistics: Mapping[str, Any], config: DeduplicateConfig) -> dict[str, Any]:
-    """What people are told: the sums, bucket sizes by name, and the recall these bands and caps let expect.
-
-    A near-duplicate of similarity s is found with P(s) = 1 - (1 - s^rows)^bands, so that behind each one found stand
-    1 / P(s) - 1 missed ones; P is taken at the lower end of a bin of similarities. Every capped document may be one
-    that was missed too: `recall_at_least` counts them all.
-    """
-    bins = []
-    found = missed = 0.0
-    for step, near in enumerate(statistics.get("similarities", [])):
-        if near:
-            low = max(step / SIMILARITY_STEPS, config.threshold)
-            chance = 1 - (1 - low**config.rows) ** config.bands
-            bins.append({"from": low, "near": near, "recall": chance, "missed": near / chance - near})
-            found, missed = found + near, missed + near / chance - near
-    names = {0: "2"} | {power: f"{2**power + 1}-{2 ** (power + 1)}" for power in range(1, 64)}
-    buckets = statistics.get("buckets", [])
-    capped = statistics.get("capped", 0)
-    plain = {name: value for name, value in statistics.items() if not isinstance(value, list)}
-    return {
-        **plain,
-        "buckets": {names[power]: number for power, number in enumerate(buckets) if number},
-        "recall": found / (found + missed) if found else 1.0,
-        "recall_at_least": found / (found + missed + capped) if found + capped else 1.0,
-        "recall_by_similarity": bins,
-    }
 
 
 def deduplicate(

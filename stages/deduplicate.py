@@ -395,7 +395,7 @@ class Deduplicate(Stage[DeduplicateConfig]):
         STEPS[unit.payload["step"]](self, unit.payload, inputs, writer, context)
 
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
-        from data_quality.duplicates import summary
+        from data_quality.duplicates_statistics import summary
 
         total: dict[str, Any] = {"documents": 0, "without_words": 0}
         for receipt in receipts:

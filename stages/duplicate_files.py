@@ -29,7 +29,7 @@ class Place:
 
 def add(total: dict[str, Any], more: Mapping[str, Any]) -> None:
     """Adds up what was counted."""
-    from data_quality.duplicates import add_statistics
+    from data_quality.duplicates_statistics import add_statistics
 
     add_statistics(total, more)
 

@@ -306,7 +306,8 @@ def decisions(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
     import polars as pl
     import pyarrow as pa
 
-    from data_quality.duplicates import DECIDED, count_fates, fates, with_dropped
+    from data_quality.duplicates import DECIDED, fates, with_dropped
+    from data_quality.duplicates_statistics import count_fates
     from data_quality.rules import count_reasons
     from stages.selected import side_by_side
     from storage.schemas import DECISIONS, FATE, NEIGHBOURS
