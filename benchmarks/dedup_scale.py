@@ -1,4 +1,4 @@
-"""What does deduplication cost as the corpus grows? CPU seconds and bytes of every step for 10k, 100k, 1M documents.
+"""What does deduplication cost as the corpus grows? CPU seconds, bytes and peak memory of every step.
 
 `sketch` and `deduplicate` from document parts to decisions, with receipts and manifests, on synthetic documents of
 about 150 words: a tenth are copies, a fifth near-duplicates. Each size runs in a fresh process, a unit at a time.
@@ -11,7 +11,6 @@ import collections
 import hashlib
 import itertools
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import machine
+from benchmarks.timing import forget_peak, machine, peak_memory
 from benchmarks.workers import Silent
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from stages.base import Resources
@@ -30,7 +29,10 @@ from stages.base import Resources
 PART_ROWS = 25_000
 WORDS = 150
 RESULTS = Path(__file__).with_name("results") / "dedup_scale.md"
-STEPS = ("sketch", "entries", "copies", "buckets", "groups", "members", "regroup", "decide", "decisions", "growth")
+STEPS = (
+    "sketch", "entries", "copies", "claims", "leaders", "buckets", "components", "jump", "weigh", "pack", "members",
+    "regroup", "decide", "arrange", "spread", "against", "decide_block", "decisions", "growth",
+)  # fmt: skip
 
 
 def texts(number: int) -> Iterator[str]:
@@ -97,7 +99,7 @@ def write_inputs(store: Any, source: Iterator[str], number: int) -> tuple[dict[s
 
 
 def measure(source: Iterator[str], number: int, folder: Path, memory: int) -> dict[str, Any]:
-    """CPU seconds and bytes by step, and peak memory, of `number` texts."""
+    """CPU seconds, bytes and peak memory (MiB) by step, of `number` texts."""
     from stages.deduplicate import Deduplicate
     from stages.pool import execute
     from stages.runner import run_stage
@@ -109,14 +111,17 @@ def measure(source: Iterator[str], number: int, folder: Path, memory: int) -> di
     seconds: dict[str, float] = collections.defaultdict(float)
     written: collections.Counter[str] = collections.Counter()
     units: collections.Counter[str] = collections.Counter()
+    peaks: collections.Counter[str] = collections.Counter()
 
     def run(stage: str, batches: Any, done: Any, check: Any, report: Any) -> None:
         for batch in batches:
             for order in batch:
+                forget_peak()
                 began = time.process_time()
                 receipt = execute(order, report, check)
                 step = str(order.unit.payload.get("step", stage))
                 seconds[step] += time.process_time() - began
+                peaks[step] = max(peaks[step], peak_memory() >> 20)
                 written[step] += sum(part.bytes for part in receipt.parts)
                 units[step] += 1
                 done(order.unit, receipt)
@@ -126,25 +131,28 @@ def measure(source: Iterator[str], number: int, folder: Path, memory: int) -> di
     stage = Deduplicate(DeduplicateConfig(), SketchConfig(), memory)
     output = run_stage(stage, store, inputs, Resources(), run, Silent()).output
     total = time.process_time() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "documents": number, "MB": size / 1e6, "seconds": seconds, "bytes": written, "units": units, "total": total,
-        "peak": peak / 1024, "counts": output.counts, "statistics": output.read_json("about/duplicates"),
+        "peaks": peaks, "peak": max(peaks.values()), "counts": output.counts,
+        "statistics": output.read_json("about/duplicates"),
     }  # fmt: skip
 
 
-def report(found: list[dict[str, Any]], memory: int) -> str:
-    """The table of all sizes."""
-    head = " | ".join(f"{one['documents']:,}" for one in found)
+def report(found: list[list[dict[str, Any]]], documents: list[int], memories: list[int]) -> str:
+    """The tables of all sizes: what they cost with the last memory, what they hold with each."""
+    last = found[-1]
+    head = " | ".join(f"{number:,}" for number in documents)
     lines = [
+        f"CPU seconds of the steps and bytes they write (scratch files included), with {memories[-1]} MB:", "",
         f"| per million documents | {head} |",
-        "|---|" + "---:|" * len(found),
-    ]
-    for step in STEPS:
+        "|---|" + "---:|" * len(last),
+    ]  # fmt: skip
+    done = [step for step in STEPS if any(step in one["seconds"] for some in found for one in some)]
+    for step in done:
         cells = [
             f"{one['seconds'].get(step, 0) / one['documents'] * 1e6:.1f} s, "
             f"{one['bytes'].get(step, 0) / one['documents']:.0f} MB"
-            for one in found
+            for one in last
         ]
         lines.append(f"| {step} | {' | '.join(cells)} |")
     cells_of: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -152,47 +160,49 @@ def report(found: list[dict[str, Any]], memory: int) -> str:
         "MB of text a CPU second": lambda one: f"{one['MB'] / one['total']:.1f}",
         "MB of text": lambda one: f"{one['MB']:.0f}",
         "units of deduplicate": lambda one: f"{sum(one['units'].values()) - one['units']['sketch']}",
-        "peak RSS, MiB": lambda one: f"{one['peak']:.0f}",
         "exact, near": lambda one: f"{one['statistics']['exact']:,}, {one['statistics']['near']:,}",
     }
     for name, cell in cells_of.items():
-        lines.append(f"| {name} | {' | '.join(cell(one) for one in found)} |")
+        lines.append(f"| {name} | {' | '.join(cell(one) for one in last)} |")
+    heads = [f"{number:,}, {memory} MB" for number in documents for memory in memories]
+    lines += [
+        "", "Peak RSS of the steps in MiB, one after the other in one process, by `how.memory_megabytes`:", "",
+        f"| step | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads),
+    ]  # fmt: skip
+    for step in (*done, "MB of text a CPU second"):
+        cells = [
+            f"{one['MB'] / one['total']:.1f}" if step not in done else str(one["peaks"].get(step, "-"))
+            for column in zip(*found, strict=True)
+            for one in column
+        ]
+        lines.append(f"| {step} | {' | '.join(cells)} |")
+    command = f"python -m benchmarks.dedup_scale --memory {' '.join(map(str, memories))}"
     return "\n".join(
         [
-            "# dedup_scale", "", (__doc__ or "").strip(), "",
-            f"    python -m benchmarks.dedup_scale --memory {memory}", "",
-            machine(("numba", "numpy", "polars", "pyarrow")), "",
-            "CPU seconds of the steps and bytes they write (scratch files included), per million documents.", "",
-            *lines, "",
+            "# dedup_scale", "", (__doc__ or "").strip(), "", f"    {command}", "",
+            machine(("numba", "numpy", "polars", "pyarrow")), "", *lines, "",
         ]
     )  # fmt: skip
 
 
 def main() -> None:
-    """Measure every size in a process of its own and write the table."""
+    """Measure every size in a process of its own and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--memory", type=int, default=512, help="how.memory_megabytes")
+    parser.add_argument("--memory", type=int, nargs="+", default=[256, 512], help="how.memory_megabytes")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         with tempfile.TemporaryDirectory() as folder:
             source = itertools.islice(texts(options.one), options.one)
-            print(json.dumps(measure(source, options.one, Path(folder), options.memory << 20)))
+            print(json.dumps(measure(source, options.one, Path(folder), options.memory[0] << 20)))
         return
-    found = []
+    found: list[list[dict[str, Any]]] = [[] for _ in options.memory]
     for number in options.documents:
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.dedup_scale",
-            "--one",
-            str(number),
-            "--memory",
-            str(options.memory),
-        ]
-        found.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
-    text = report(found, options.memory)
+        for memory, some in zip(options.memory, found, strict=True):
+            command = [sys.executable, "-m", "benchmarks.dedup_scale", "--one", str(number), "--memory", str(memory)]
+            some.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+    text = report(found, options.documents, options.memory)
     RESULTS.write_text(text)
     print(text)
 

@@ -134,12 +134,11 @@ def _run(module: str, peer: str, folder: Path, environment: Mapping[str, str]) -
 
 
 def _measure(work: Work) -> dict[str, Any]:
-    with contextlib.suppress(OSError):  # Linux: forget the peak of setting up
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    held, of_children, own, began = _peak_memory(), _children_seconds(), _own_seconds(), time.perf_counter()
+    forget_peak()
+    held, of_children, own, began = peak_memory(), _children_seconds(), _own_seconds(), time.perf_counter()
     result = work()
     wall, own = time.perf_counter() - began, _own_seconds() - own
-    cpu, peak = own + _children_seconds() - of_children, _peak_memory()
+    cpu, peak = own + _children_seconds() - of_children, peak_memory()
     return {
         "wall": wall, "cpu": cpu, "peak": peak, "over": max(0, peak - held), "amounts": dict(result.amounts),
         "outcome": result.outcome(),
@@ -157,7 +156,13 @@ def _children_seconds() -> float:
     return sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children(recursive=True))
 
 
-def _peak_memory() -> int:
+def forget_peak() -> None:
+    """Where the system can (Linux), let `peak_memory` count from now on."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory() -> int:
     """Bytes: the peak of this process plus that of every living child; pages that they share count in each."""
     if not Path("/proc/self/status").exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -13,7 +13,9 @@ order of rows and parts; and a new generation changes no older decision.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +27,17 @@ import pyarrow as pa
 from data_quality import duplicates_kernels
 from data_quality.bands import Buckets, Groups, band_entries, joined, signature_matrix
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
+from data_quality.duplicates_statistics import add_statistics, count_fates, summary
 from data_quality.identifiers import id_words
-from data_quality.sketch import unsorted_shingle_sets
+from data_quality.sketch import text_buffers, unsorted_shingle_sets
 from storage.schemas import ID_BYTES
 
 ReadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
 """read_texts(part, rows): the texts of these rows (ascending) of a part."""
 
 Integers = npt.NDArray[np.int64]
+Decided = tuple[pl.DataFrame, pl.DataFrame, Integers, dict[str, Any]]
 SHINGLES_IN_MEMORY = 1 << 26
-SIMILARITY_STEPS = 50
-PLACE = ("id", "source", "uri", "record")
 DECIDED = {
     "number": pl.Int64, "keeper": pl.Binary, "similarity": pl.Float64, "method": pl.String, "cluster_size": pl.Int64,
     "containment": pl.Float64, "container": pl.Binary, "capped": pl.Boolean, "order": pl.Int32,
@@ -70,6 +72,15 @@ def survivor_priority(documents: pl.DataFrame, config: DeduplicateConfig) -> pl.
     return pl.DataFrame(columns)
 
 
+def survivor_order(config: DeduplicateConfig) -> list[str]:
+    """The columns that π goes by among documents of different texts."""
+    return ["generation", *(f"priority_{number}" for number in range(len(config.priority))), "id"]
+
+
+def _order(documents: pl.DataFrame, by: list[str]) -> Integers:
+    return documents.select(by).with_row_index("at").sort(by)["at"].to_numpy().astype(np.int64)
+
+
 def _sortable(scores: pl.Series) -> Integers:
     """Integers in the order of floats: the bits of an IEEE 754 number sort as its magnitude does."""
     bits = (scores.fill_null(0.0).cast(pl.Float64).to_numpy() + 0.0).view(np.int64)  # -0.0 is 0.0
@@ -77,7 +88,7 @@ def _sortable(scores: pl.Series) -> Integers:
 
 
 def member_schema(config: DeduplicateConfig) -> pa.Schema:
-    """Documents to be decided together: number, π, and the shingles of those that are compared (else none)."""
+    """Documents to be decided together, of each text one: number, π, how often the text stands, and its shingles."""
     return pa.schema(
         [
             pa.field("group", pa.int32()),
@@ -85,9 +96,7 @@ def member_schema(config: DeduplicateConfig) -> pa.Schema:
             pa.field("generation", pa.int32()),
             *(pa.field(f"priority_{number}", pa.int64()) for number in range(len(config.priority))),
             pa.field("id", pa.binary(ID_BYTES)),
-            pa.field("source", pa.string()),
-            pa.field("uri", pa.string()),
-            pa.field("record", pa.int64()),
+            pa.field("copies", pa.int64()),
             pa.field("shingles", pa.large_list(pa.field("item", pa.uint64(), nullable=False))),
         ]
     )
@@ -96,49 +105,47 @@ def member_schema(config: DeduplicateConfig) -> pa.Schema:
 def members(
     documents: pl.DataFrame, texts: pa.LargeStringArray, config: DeduplicateConfig, sketch: SketchConfig, where: str
 ) -> pa.Table:
-    """The documents with what decides about them (`member_schema`), sorted by group and number.
+    """The documents with what decides about them (`member_schema`), sorted by group and π.
 
     Parameters
     ----------
     documents
-        `group`, `number`, `generation`, `id`, `source`, `uri`, `record`, `row`, `shingles`, `compared` (whether
-        its shingles are wanted), `repeated` (whether its text stands several times), and what the priority rules need.
+        `group`, `number`, `generation`, `id`, `copies`, `row`, `shingles` (how many), `place` (of its text among
+        `texts`), and what the priority rules need.
     where
         Where the texts come from, for messages.
 
     Raises
     ------
     ValueError
-        If a repeated text is not that of its id, or one has another number of shingles than its signature says.
+        If a text has another number of shingles than its signature says.
     """
-    if len(texts) != len(documents):
-        raise ValueError(f"{where}: asked for the texts of {len(documents)} rows, got {len(texts)}")
-    order = np.lexsort((documents["number"].to_numpy(), documents["group"].to_numpy()))
-    documents, texts = documents.select(pl.all().gather(order)), texts.take(pa.array(order))
-    copied = documents["repeated"]
-    check_ids(documents["id"].filter(copied), texts.filter(copied.to_arrow()), documents["row"].filter(copied), where)
-    compared = documents["compared"]
-    values, offsets = unsorted_shingle_sets(texts.filter(compared.to_arrow()), sketch)
-    counts = np.zeros(len(documents), dtype=np.int64)
-    counts[compared.to_numpy()] = np.diff(offsets)
-    wrong = np.flatnonzero(compared.to_numpy() & (counts != documents["shingles"].to_numpy()))
+    documents = documents.hstack(survivor_priority(documents, config))
+    order = _order(documents, ["group", *survivor_order(config)])
+    documents = documents.select(pl.all().gather(order))
+    values, offsets = unsorted_shingle_sets(
+        texts, sketch, documents["place"].to_numpy(), int(documents["shingles"].sum())
+    )
+    counts = np.diff(offsets)
+    wrong = np.flatnonzero(counts != documents["shingles"].to_numpy())
     if wrong.size:
         at = int(wrong[0])
         raise ValueError(
             f"{where}, row {documents['row'][at]}: the text has {counts[at]} shingles, its signature says "
             f"{documents['shingles'][at]}: signatures and documents are not of the same parts"
         )
-    lists = pa.LargeListArray.from_arrays(pa.array(np.append(0, np.cumsum(counts))), pa.array(values))
+    lists = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
     schema = member_schema(config)
-    frame = documents.hstack(survivor_priority(documents, config)).select(schema.names[:-1])
-    table = frame.to_arrow().append_column("shingles", lists)
+    table = documents.select(schema.names[:-1]).to_arrow().append_column("shingles", lists)
     return pa.Table.from_arrays([table.column(f.name).cast(f.type) for f in schema], schema=schema)
 
 
 def check_ids(ids: pl.Series, texts: pa.LargeStringArray, rows: pl.Series, where: str) -> None:
     """Raises ValueError unless every id is the digest of its text: texts of one id are then equal byte for byte."""
+    data, offsets = text_buffers(texts)
+    view = data.data
     digests = [
-        hashlib.blake2b(text, digest_size=ID_BYTES).digest() for text in texts.cast(pa.large_binary()).to_pylist()
+        hashlib.blake2b(view[start:end], digest_size=ID_BYTES).digest() for start, end in pairwise(offsets.tolist())
     ]
     wrong = (ids != pl.Series(digests, dtype=pl.Binary)).arg_true()
     if len(wrong):
@@ -149,106 +156,220 @@ def check_ids(ids: pl.Series, texts: pa.LargeStringArray, rows: pl.Series, where
         )
 
 
+def with_leaders(claims: pl.DataFrame, config: DeduplicateConfig) -> pl.DataFrame:
+    """Of every text the number of the document that is first in π (`leader`), and how often it stands (`copies`).
+
+    Parameters
+    ----------
+    claims
+        `number`, `id`, `generation`, `survivor_priority`, `source`, `uri`, `record`, and `copies`, for how many
+        documents of its text a row stands. They are given sorted by text and π.
+    """
+    by = [*survivor_order(config)[:-1], "source", "uri", "record"]
+    return claims.sort("id", *by).with_columns(
+        leader=pl.col("number").first().over("id"), copies=pl.col("copies").sum().over("id")
+    )
+
+
+def fates(documents: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
+    """`DECIDED` for all documents: `documents` with what was decided of their leaders.
+
+    A copy of a removed text shares the fate of the leader, keeper and similarity included; copies of a kept one are
+    removed for it. What is not in `decided` shares no bucket.
+
+    Parameters
+    ----------
+    documents
+        `number`, `id`, `leader`, and `copies`, how often the text stands in all.
+    decided
+        `DECIDED` by `number`.
+    """
+    joined = documents.join(decided, left_on="leader", right_on="number", how="left", maintain_order="left")
+    later = pl.col("number") != pl.col("leader")
+    exact = later & pl.col("keeper").is_null()
+    return joined.with_columns(
+        keeper=pl.when(exact).then("id").otherwise("keeper"),
+        similarity=pl.when(exact).then(1.0).otherwise("similarity"),
+        method=pl.when(exact).then(pl.lit("exact")).otherwise("method"),
+        cluster_size=pl.when(later).then(0).otherwise(pl.coalesce("cluster_size", "copies")),
+        capped=pl.col("capped").fill_null(False) & ~later,
+        order=pl.when(later).then(0).otherwise(pl.col("order").fill_null(0)),
+    )
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Documents in π, and what the kernel says of each: see `duplicates_kernels.decide`."""
+
+    ordered: pl.DataFrame
+    settled: npt.NDArray[np.bool_]
+    old: npt.NDArray[np.bool_]
+    at: Integers
+    keeper: Integers
+    intersection: Integers
+    union: Integers
+    container: Integers
+    contained: Integers
+    sizes: Integers
+    capped: npt.NDArray[np.bool_]
+    statistics: dict[str, Any]
+
+
+def _compare(
+    documents: pa.Table,
+    buckets: Buckets,
+    config: DeduplicateConfig,
+    generation: int,
+    scratch: Path | None,
+    settled: Integers,
+    earlier: pl.DataFrame | None,
+    already: Integers | None,
+    inserts: bool,
+) -> _Compared:
+    frame = pl.DataFrame(pl.from_arrow(documents.drop_columns(["shingles"]))).rechunk()
+    order = _order(frame, survivor_order(config))
+    ordered = frame.select("number", "generation", "id", "copies").select(pl.all().gather(order))
+    is_settled = np.isin(ordered["number"].to_numpy(), settled)
+    old = (ordered["generation"] < generation).to_numpy() | is_settled
+    values, offsets = _shingles(documents.column("shingles"), scratch)
+
+    numbers = ordered["number"].to_numpy()
+    by_number = np.argsort(numbers)
+    at = by_number[np.searchsorted(numbers, buckets.members, sorter=by_number)]
+    starts = buckets.starts
+    bucket = np.repeat(np.arange(starts.size - 1), np.diff(starts))
+    by_member = np.argsort(at, kind="stable")
+    number = order.size
+    of_document = np.append(0, np.cumsum(np.bincount(at, minlength=number)))
+
+    keeper, container = (np.full(number, -1, dtype=np.int64) for _ in range(2))
+    intersection, contained = (np.zeros(number, dtype=np.int64) for _ in range(2))
+    union = np.ones(number, dtype=np.int64)
+    if earlier is not None:
+        mine = by_number[np.searchsorted(numbers, earlier["number"].to_numpy(), sorter=by_number)]
+        for name, found in (("keeper", keeper), ("container", container)):
+            other = earlier[name].to_numpy()
+            there = other >= 0
+            found[mine[there]] = by_number[np.searchsorted(numbers, other[there], sorter=by_number)]
+        for name, found in (("intersection", intersection), ("union", union), ("contained", contained)):
+            found[mine] = earlier[name].to_numpy()
+    capped = np.zeros(number, dtype=np.bool_)
+    counted = np.zeros(2, dtype=np.int64)
+    already = np.zeros(starts.size - 1, dtype=np.int64) if already is None else already
+    duplicates_kernels.decide(
+        old, already, inserts, order, values, offsets, of_document, bucket[by_member], starts, config.bucket_limit,
+        config.threshold, keeper, intersection, union, container, contained, capped, counted,
+    )  # fmt: skip
+    statistics = {
+        "candidates": int(counted[duplicates_kernels.CANDIDATES]),
+        "verified": int(counted[duplicates_kernels.VERIFIED]),
+    }
+    sizes = np.diff(offsets)[order]
+    return _Compared(
+        ordered, is_settled, old, at, keeper, intersection, union, container, contained, sizes, capped, statistics
+    )
+
+
+def compare_with_settled(
+    documents: pa.Table, buckets: Buckets, config: DeduplicateConfig, *, settled: Integers, scratch: Path | None = None
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Compares documents of a block with kept ones of earlier blocks (`settled`), and not with each other.
+
+    Returns
+    -------
+    earlier
+        For `decide`, a row a document that is not settled: `number`, `keeper` and `container` (numbers, -1: none),
+        `intersection` and `union` with the keeper, `contained`.
+    statistics
+        As those of `decide`.
+    """
+    found = _compare(documents, buckets, config, 0, scratch, settled, None, None, False)
+    numbers = found.ordered["number"].to_numpy()
+    earlier = pl.DataFrame(
+        {
+            "number": numbers,
+            "keeper": np.where(found.keeper >= 0, numbers[found.keeper], -1),
+            "container": np.where(found.container >= 0, numbers[found.container], -1),
+            "intersection": found.intersection,
+            "union": found.union,
+            "contained": found.contained,
+        }
+    )
+    return earlier.filter(pl.Series(~found.settled)), found.statistics
+
+
 def decide(
-    documents: pa.Table, buckets: Buckets, config: DeduplicateConfig, *, generation: int, scratch: Path | None = None
-) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
+    documents: pa.Table,
+    buckets: Buckets,
+    config: DeduplicateConfig,
+    *,
+    generation: int,
+    scratch: Path | None = None,
+    settled: Integers | None = None,
+    earlier: pl.DataFrame | None = None,
+    already: Integers | None = None,
+    before: int | None = None,
+) -> Decided:
     """Decides the documents of one generation that share buckets with each other or with kept ones of earlier ones.
 
     Parameters
     ----------
     documents
-        `member_schema`: documents of this generation, and kept ones of earlier generations. Of those of one id one
-        has shingles.
+        `member_schema`: documents of this generation, and kept ones of earlier generations.
     buckets
         Of their bands.
     scratch
         A file for the shingles, if they are not to be held in memory.
+    settled, earlier, already, before
+        Of a group that is decided in blocks: the numbers of documents of earlier blocks (without shingles, in no
+        bucket) that `earlier` names, which is what `compare_with_settled` found; how many kept ones of earlier blocks
+        stand in each bucket, and how many documents of the group come before this block.
 
     Returns
     -------
     decided
-        `DECIDED`, one row a document of this generation: `keeper`, `similarity` and `method` ("exact", "near") are
-        null if it is kept; `cluster_size`, documents of this generation that it stands for, itself counted, 0 if
+        `DECIDED`, one row a document of this generation: `keeper`, `similarity` and `method` ("near") are null if
+        it is kept; `cluster_size`, documents of this generation that it stands for, copies and itself counted, 0 if
         removed; `containment`, the largest share of its shingles that stand in one document it was compared with,
         `container`, and that one's id (null where nothing was shared); `capped`; `order`, how many documents come
         before it in π of those it is connected with through buckets.
     growth
-        `id`, `added`: how many were removed for kept documents of earlier generations.
+        `number`, `generation`, `id`, `added`: how many were removed for kept ones of earlier generations or blocks.
+    stays
+        The numbers of the documents that stay, in π, without settled ones.
     statistics
-        Whole numbers that add up over groups: `exact`, `near`, `candidates`, `verified`, `capped`,
-        `similarities` (near-duplicates by similarity, in SIMILARITY_STEPS steps from 0 to 1).
+        Whole numbers that add up over groups: `candidates`, and `verified`, those that could be similar going by how
+        many shingles they have.
     """
-    frame = pl.DataFrame(pl.from_arrow(documents.drop_columns(["shingles"]))).rechunk()
-    by = ["generation", *(f"priority_{n}" for n in range(len(config.priority))), *PLACE]
-    order = frame.with_row_index("at").sort(by)["at"].to_numpy().astype(np.int64)
-    ordered = frame.select("number", "generation", "id").select(pl.all().gather(order))
-    first = _first_copies(ordered["id"])
-    old = (ordered["generation"] < generation).to_numpy()
+    none = np.empty(0, dtype=np.int64)
+    found = _compare(
+        documents, buckets, config, generation, scratch, none if settled is None else settled, earlier, already, True
+    )
+    ordered, old, keeper = found.ordered, found.old, found.keeper
+    number = keeper.size
+    if before is None:
+        parents = np.arange(number)
+        duplicates_kernels.connect(found.at, buckets.first, parents)
+        duplicates_kernels.flatten(parents)
+        place = _count_before(parents)
+    else:
+        place = before + np.cumsum(~found.settled) - 1
 
-    values, offsets = _shingles(documents.column("shingles"), scratch)
-    has_shingles = np.flatnonzero(np.diff(offsets)[order] > 0)
-    unique = np.unique(first[has_shingles])
-    position = np.empty(unique.size, dtype=np.int64)
-    position[np.searchsorted(unique, first[has_shingles])] = order[has_shingles]
-
-    by_number = np.argsort(ordered["number"].to_numpy())
-    at = by_number[np.searchsorted(ordered["number"].to_numpy()[by_number], buckets.members)]
-    member_of = np.searchsorted(unique, first[at])
-    starts = buckets.starts
-    bucket = np.repeat(np.arange(starts.size - 1), np.diff(starts))
-    by_member = np.argsort(member_of, kind="stable")
-    of_document = np.append(0, np.cumsum(np.bincount(member_of, minlength=unique.size)))
-
-    number = unique.size
-    keeper, intersection, container, contained = (np.zeros(number, dtype=np.int64) for _ in range(4))
-    union = np.ones(number, dtype=np.int64)
-    capped = np.zeros(number, dtype=np.bool_)
-    counted = np.zeros(2, dtype=np.int64)
-    duplicates_kernels.decide(
-        old[unique], position, values, offsets, of_document, bucket[by_member], starts, config.bucket_limit,
-        config.threshold, keeper, intersection, union, container, contained, capped, counted,
-    )  # fmt: skip
-
-    parents = np.arange(number)
-    duplicates_kernels.connect(member_of, buckets.first, parents)
-    duplicates_kernels.flatten(parents)
-
-    # A copy of a removed text shares the fate of the first copy, keeper and similarity included.
-    place = np.full(first.size, -1, dtype=np.int64)
-    place[unique] = np.arange(number)
-    mine = place[first]
-    compared = mine >= 0
-    near = compared.copy()
-    near[compared] = keeper[mine[compared]] >= 0
-    is_exact = ~near & (first != np.arange(first.size))
-    kept_by = first.copy()
-    kept_by[near] = unique[keeper[mine[near]]]
-    similarity = np.ones(first.size)
-    similarity[near] = intersection[mine[near]] / union[mine[near]]
-    removed = near | is_exact
-    held = compared.copy()
-    held[compared] = container[mine[compared]] >= 0
-    share, holder = np.zeros(first.size), np.zeros(first.size, dtype=np.int64)
-    sizes = np.diff(offsets)
-    share[held] = contained[mine[held]] / sizes[position[mine[held]]]
-    holder[held] = unique[container[mine[held]]]
-    is_capped = np.zeros(first.size, dtype=np.bool_)
-    is_capped[unique] = capped & (keeper < 0)
-    cluster = np.bincount(kept_by[~old], minlength=first.size)
-
+    removed, held = keeper >= 0, found.container >= 0
+    kept_by = np.where(removed, keeper, np.arange(number))
+    cluster = np.bincount(kept_by[~old], weights=ordered["copies"].to_numpy()[~old], minlength=number).astype(np.int64)
     decided = pl.DataFrame(
         {
             "number": ordered["number"],
             "removed": removed,
-            "near": near,
             "keeper": ordered["id"].gather(kept_by),
-            "similarity": similarity,
+            "similarity": found.intersection / found.union,
             "held": held,
-            "containment": share,
-            "container": ordered["id"].gather(holder),
-            "capped": is_capped,
+            "containment": found.contained / np.maximum(1, found.sizes),
+            "container": ordered["id"].gather(np.where(held, found.container, 0)),
+            "capped": found.capped & ~removed,
             "cluster_size": np.where(removed, 0, cluster),
-            "order": _scattered(_count_before(parents), unique, first.size),
+            "order": place,
         }
     )
     gone = pl.col("removed")
@@ -256,39 +377,19 @@ def decide(
         "number",
         keeper=pl.when(gone).then("keeper"),
         similarity=pl.when(gone).then("similarity"),
-        method=pl.when(gone).then(pl.when("near").then(pl.lit("near")).otherwise(pl.lit("exact"))),
-        cluster_size=pl.col("cluster_size").cast(pl.Int64),
+        method=pl.when(gone).then(pl.lit("near")),
+        cluster_size="cluster_size",
         containment=pl.when("held").then("containment"),
         container=pl.when("held").then("container"),
         capped="capped",
         order=pl.col("order").cast(pl.Int32),
     )
     grown = np.flatnonzero(old & (cluster > 0))
-    growth = pl.DataFrame({"id": ordered["id"].gather(grown), "added": cluster[grown].astype(np.int64)})
+    growth = ordered.select("number", "generation", "id").select(pl.all().gather(grown))
+    growth = growth.with_columns(added=pl.Series(cluster[grown]))
+    stays = ordered["number"].to_numpy()[~removed & ~found.settled]
     decided = decided.filter(pl.Series(~old)).sort("number")
-    statistics = {
-        "exact": int(is_exact.sum()),
-        "near": int(near.sum()),
-        "candidates": int(counted[duplicates_kernels.CANDIDATES]),
-        "verified": int(counted[duplicates_kernels.VERIFIED]),
-        "capped": int(is_capped.sum()),
-        "similarities": np.bincount(
-            np.minimum(similarity[near] * SIMILARITY_STEPS, SIMILARITY_STEPS - 1).astype(np.int64),
-            minlength=SIMILARITY_STEPS,
-        ).tolist(),
-    }
-    return decided, growth, statistics
-
-
-def _first_copies(ids: pl.Series) -> Integers:
-    """For every document (in π) the place of the first one of the same id."""
-    high, low = id_words(ids)
-    by_id = np.lexsort((low, high))  # stable: π within an id
-    begins = np.ones(by_id.size, dtype=bool)
-    begins[1:] = (high[by_id[1:]] != high[by_id[:-1]]) | (low[by_id[1:]] != low[by_id[:-1]])
-    first = np.empty(by_id.size, dtype=np.int64)
-    first[by_id] = by_id[begins][np.cumsum(begins) - 1]
-    return first
+    return decided, growth, stays, found.statistics
 
 
 def _count_before(labels: Integers) -> Integers:
@@ -297,12 +398,6 @@ def _count_before(labels: Integers) -> Integers:
     begins = np.flatnonzero(np.diff(labels[by_label], prepend=-1))
     found = np.empty(labels.size, dtype=np.int64)
     found[by_label] = np.arange(labels.size) - np.repeat(begins, np.diff(begins, append=labels.size))
-    return found
-
-
-def _scattered(values: Integers, places: Integers, size: int) -> Integers:
-    found = np.zeros(size, dtype=np.int64)
-    found[places] = values
     return found
 
 
@@ -319,45 +414,6 @@ def _shingles(column: pa.ChunkedArray, scratch: Path | None) -> tuple[npt.NDArra
         values[done : done + found.size] = found
         done += found.size
     return np.asarray(values), offsets.astype(np.int64)
-
-
-def add_statistics(total: dict[str, Any], more: Mapping[str, Any]) -> None:
-    """Adds numbers to numbers and, place by place, lists to lists."""
-    for name, value in more.items():
-        if isinstance(value, list):
-            longest = max(len(value), len(total.get(name, [])))
-            filled = [[*some, *([0] * (longest - len(some)))] for some in (total.get(name, []), value)]
-            total[name] = [one + other for one, other in zip(*filled, strict=True)]
-        else:
-            total[name] = total.get(name, 0) + value
-
-
-def summary(statistics: Mapping[str, Any], config: DeduplicateConfig) -> dict[str, Any]:
-    """What people are told: the sums, bucket sizes by name, and the recall these bands and caps let expect.
-
-    A near-duplicate of similarity s is found with P(s) = 1 - (1 - s^rows)^bands, so that behind each one found stand
-    1 / P(s) - 1 missed ones; P is taken at the lower end of a bin of similarities. Every capped document may be one
-    that was missed too: `recall_at_least` counts them all.
-    """
-    bins = []
-    found = missed = 0.0
-    for step, near in enumerate(statistics.get("similarities", [])):
-        if near:
-            low = max(step / SIMILARITY_STEPS, config.threshold)
-            chance = 1 - (1 - low**config.rows) ** config.bands
-            bins.append({"from": low, "near": near, "recall": chance, "missed": near / chance - near})
-            found, missed = found + near, missed + near / chance - near
-    names = {0: "2"} | {power: f"{2**power + 1}-{2 ** (power + 1)}" for power in range(1, 64)}
-    buckets = statistics.get("buckets", [])
-    capped = statistics.get("capped", 0)
-    plain = {name: value for name, value in statistics.items() if not isinstance(value, list)}
-    return {
-        **plain,
-        "buckets": {names[power]: number for power, number in enumerate(buckets) if number},
-        "recall": found / (found + missed) if found else 1.0,
-        "recall_at_least": found / (found + missed + capped) if found + capped else 1.0,
-        "recall_by_similarity": bins,
-    }
 
 
 def deduplicate(
@@ -404,7 +460,15 @@ def deduplicate(
     copies = Buckets.of(id_words(documents["id"]), np.arange(len(documents)))
     compared = documents["signature"].is_not_null().to_numpy().copy()
     without_words = int((~compared).sum())
-    compared[copies.members[~copies.first]] = False
+    repeated = np.zeros(len(documents), dtype=np.bool_)
+    repeated[copies.members] = True
+    leader, often = np.arange(len(documents)), np.ones(len(documents), dtype=np.int64)
+    copied = documents.select(pl.all().gather(copies.members))
+    claims = copied.select("number", "id", "generation", "source", "uri", "record", copies=1)
+    claims = with_leaders(claims.hstack(survivor_priority(copied, config)), config)
+    leader[claims["number"]], often[claims["number"]] = claims["leader"], claims["copies"]
+    compared &= leader == np.arange(len(documents))
+    documents = documents.with_columns(leader=pl.Series(leader), copies=pl.Series(often))
     wanted = np.flatnonzero(compared)
     signatures = documents["signature"].gather(wanted).to_arrow()
     total: dict[str, Any] = {"documents": len(documents), "without_words": without_words}
@@ -418,8 +482,6 @@ def deduplicate(
     buckets = joined(bands).distinct_pairs()
     sizes = documents["shingles"].to_numpy().astype(np.int64)
     groups = Groups.of([copies, buckets], lambda numbers: sizes[numbers] * compared[numbers], shingles_in_memory)
-    repeated = np.zeros(len(documents), dtype=np.bool_)
-    repeated[copies.members] = True
     documents = documents.with_columns(compared=pl.Series(compared), repeated=pl.Series(repeated))
 
     frames = [pl.DataFrame(schema=DECIDED)]
@@ -427,36 +489,38 @@ def deduplicate(
     group_of[groups.numbers] = groups.group
     for group in range(groups.count):
         together = groups.numbers[groups.group == group]
-        chosen = documents.select(pl.all().gather(together)).with_columns(group=pl.lit(group, pl.Int32))
+        inside_group = documents.select(pl.all().gather(together)).with_columns(group=pl.lit(group, pl.Int32))
         tables = []
-        for (part,), of_part in chosen.sort("part", "row").group_by("part", maintain_order=True):
+        for (part,), of_part in inside_group.sort("part", "row").group_by("part", maintain_order=True):
             texts = read_texts(int(str(part)), of_part["row"].to_numpy())
-            tables.append(members(of_part, texts, config, sketch, f"part {part}"))
+            if len(texts) != len(of_part):
+                raise ValueError(f"part {part}: asked for the texts of {len(of_part)} rows, got {len(texts)}")
+            again, chosen = of_part["repeated"], of_part["compared"]
+            of_copies = of_part.filter(again)
+            check_ids(of_copies["id"], texts.filter(again.to_arrow()), of_copies["row"], f"part {part}")
+            its = of_part.with_row_index("place").filter(chosen)
+            tables.append(members(its, texts, config, sketch, f"part {part}"))
         inside = group_of[buckets.members] == group
         theirs = Buckets(buckets.members[inside], buckets.first[inside])
-        decided, _, statistics = decide(pa.concat_tables(tables), theirs, config, generation=0)
+        decided, _, _, statistics = decide(pa.concat_tables(tables), theirs, config, generation=0)
         add_statistics(total, statistics)
         frames.append(decided)
-    for name in ("exact", "near", "candidates", "verified", "capped"):
+    for name in ("candidates", "verified"):
         total.setdefault(name, 0)
-    result = documents.select("number", "id").join(pl.concat(frames), on="number", how="left", maintain_order="left")
-    return with_dropped(result, config), summary(total, config)
+    result = fates(documents.select("number", "id", "leader", "copies"), pl.concat(frames))
+    add_statistics(total, count_fates(result, np.empty(0, dtype=np.int64)))
+    return with_dropped(result.drop("leader", "copies"), config), summary(total, config)
 
 
 def with_dropped(decided: pl.DataFrame, config: DeduplicateConfig) -> pl.DataFrame:
-    """Rows of DECIDED, or nulls for documents that share no bucket, filled up; `dropped` as the mode says."""
-    filled = decided.with_columns(
-        cluster_size=pl.col("cluster_size").fill_null(1),
-        capped=pl.col("capped").fill_null(False),
-        order=pl.col("order").fill_null(0),
-    )
+    """`dropped`, as the mode says, beside what was decided of all documents (`fates`)."""
     removed = pl.col("keeper").is_not_null()
     dropped = {
         "keep-one": removed,
         "only-report": pl.lit(False),
         "drop-all": removed | (pl.col("cluster_size") > 1),
     }[config.mode]
-    return filled.with_columns(dropped=dropped)
+    return decided.with_columns(dropped=dropped)
 
 
 def _matrix(signatures: pa.Array) -> npt.NDArray[Any]:

@@ -103,6 +103,54 @@ def flatten(parents: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
+def join_range(numbers: Array, others: Array, low: int, parents: Array, below: Array, found: Array, count: int) -> int:
+    """Joins edges from documents of a range, which begins at `low`, to smaller ones or themselves (union-find).
+
+    `parents` (int64, by place in the range; -1: not seen) is a forest whose roots are smallest; below[root] is the
+    smallest document before the range that its tree reaches, -1 if none. Where a tree reaches two, the edge from the
+    larger to the smaller one is written to found[:, count]; returns the new count: one more an edge at most.
+    """
+    for i in range(numbers.size):
+        a = numbers[i] - low
+        if parents[a] < 0:
+            parents[a] = a
+        while parents[a] != a:
+            parents[a] = parents[parents[a]]
+            a = parents[a]
+        reached = others[i]
+        if reached >= low:
+            b = reached - low
+            if parents[b] < 0:
+                parents[b] = b
+            while parents[b] != b:
+                parents[b] = parents[parents[b]]
+                b = parents[b]
+            if a == b:
+                continue
+            a, b = min(a, b), max(a, b)
+            parents[b] = a
+            reached = below[b]
+            if reached < 0:
+                continue
+        if below[a] < 0:
+            below[a] = reached
+        elif below[a] != reached:
+            found[0, count] = max(below[a], reached)
+            found[1, count] = min(below[a], reached)
+            count += 1
+            below[a] = min(below[a], reached)
+    return count
+
+
+@njit(cache=True, nogil=True)
+def flatten_range(parents: Array) -> None:
+    """Replaces every parent by its root, leaving out -1; a parent is never larger than its child."""
+    for i in range(parents.size):
+        if parents[i] >= 0:
+            parents[i] = parents[parents[i]]
+
+
+@njit(cache=True, nogil=True)
 def fill_groups(weights: Array, limit: int, group: Array) -> int:
     """Puts one item after the other into groups of at most `limit`, a heavier one alone; returns how many groups."""
     count, held = 0, 0
@@ -134,6 +182,8 @@ def shared(shingles: Array, table: Array, mask: Any, needed: int) -> int:
 @njit(cache=True, nogil=True)
 def decide(
     old: Array,
+    already: Array,
+    inserts: bool,
     position: Array,
     shingles: Array,
     offsets: Array,
@@ -154,24 +204,25 @@ def decide(
 
     Document d has the buckets document_buckets[document_starts[d]:document_starts[d + 1]] and the distinct
     shingles shingles[offsets[p]:offsets[p + 1]] with p = position[d]; old[d]: it was kept in an earlier generation.
-    Bucket b has bucket_starts[b + 1] - bucket_starts[b] members. Fills, for all that are not old: keeper (-1: kept),
+    Bucket b has bucket_starts[b + 1] - bucket_starts[b] members. Improves, for all that are not old: keeper (-1: kept),
     intersection and union with it; container, the kept one that shares most of its shingles (-1: none), and
     contained, how many; capped, whether kept ones of a full bucket were passed over. `statistics` is added to.
+
+    already[b]: so many kept documents before these stand in bucket b, with which they were compared. Without `inserts`
+    documents are compared with old ones only, and not with each other.
     """
     number = old.size
     kept_in_bucket = np.empty(bucket_starts[-1], dtype=np.int64)
-    kept_count = np.zeros(bucket_starts.size - 1, dtype=np.int64)
+    kept_count = already.copy()
     seen = np.full(number, -1, dtype=np.int64)
     table = np.empty(1024, dtype=np.uint64)
     candidates = np.empty(1024, dtype=np.int64)
     for d in range(number):
-        keeper[d] = -1
-        container[d] = -1
         found = 0
         for e in range(document_starts[d], document_starts[d + 1] if not old[d] else document_starts[d]):
             bucket = document_buckets[e]
             capped[d] = capped[d] or kept_count[bucket] > limit
-            for q in range(min(kept_count[bucket], limit)):
+            for q in range(min(kept_count[bucket], limit) - already[bucket]):
                 other = kept_in_bucket[bucket_starts[bucket] + q]
                 if seen[other] != d:
                     seen[other] = d
@@ -184,14 +235,16 @@ def decide(
         own = shingles[offsets[position[d]] : offsets[position[d] + 1]]
         filled = False
         mask = ZERO
-        best, best_shared, best_union = -1, 0, 1
-        most = 0
+        best, best_shared, best_union = keeper[d], intersection[d], union[d]
+        most = contained[d]
         for c in range(found):
             other = candidates[c]
             theirs = shingles[offsets[position[other]] : offsets[position[other] + 1]]
             # s / (m - s) >= t for s shared of m in all means s >= m·t / (1 + t); one less against rounding.
             # Fewer than that is of interest only if it holds more of the document than any other one.
-            needed = min(int((own.size + theirs.size) * threshold / (1 + threshold)) - 1, max(1, most))
+            similar = int((own.size + theirs.size) * threshold / (1 + threshold)) - 1
+            needed = min(similar, max(1, most))
+            statistics[VERIFIED] += min(own.size, theirs.size) >= similar
             if min(own.size, theirs.size) < needed:
                 continue
             if not filled:
@@ -206,7 +259,6 @@ def decide(
                         slot = (slot + ONE) & mask
                     table[slot] = value
                 filled = True
-            statistics[VERIFIED] += 1
             both = shared(theirs, table, mask, needed)
             if both <= 0:
                 continue
@@ -225,8 +277,8 @@ def decide(
             intersection[d] = best_shared
             union[d] = best_union
             continue
-        for e in range(document_starts[d], document_starts[d + 1]):
+        for e in range(document_starts[d], document_starts[d + 1] if inserts or old[d] else document_starts[d]):
             bucket = document_buckets[e]
             if kept_count[bucket] < limit:
-                kept_in_bucket[bucket_starts[bucket] + kept_count[bucket]] = d
+                kept_in_bucket[bucket_starts[bucket] + kept_count[bucket] - already[bucket]] = d
             kept_count[bucket] += 1

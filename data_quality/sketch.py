@@ -68,12 +68,20 @@ def shingle_sets(
 
 
 def unsorted_shingle_sets(
-    texts: pa.LargeStringArray | pa.ChunkedArray, config: SketchConfig
+    texts: pa.LargeStringArray | pa.ChunkedArray,
+    config: SketchConfig,
+    rows: npt.NDArray[np.int64] | None = None,
+    expected: int | None = None,
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """As `shingle_sets`, each set in order of first appearance in the text."""
+    """As `shingle_sets`, each set in order of first appearance in the text; of some texts in the order of `rows`.
+
+    `expected`: how many hashes there will be, if known, so that their memory is asked for once.
+    """
     data, offsets = text_buffers(texts)
-    bounds = np.zeros(offsets.size, dtype=np.int64)
-    values = sketch_kernels.shingle_texts(data, offsets, *word_tables(), config.ngram, bounds[1:])
+    rows = np.arange(offsets.size - 1) if rows is None else rows.astype(np.int64)
+    bounds = np.zeros(rows.size + 1, dtype=np.int64)
+    room = int(offsets[-1] - offsets[0]) // 8 + 1024 if expected is None else expected
+    values = sketch_kernels.shingle_texts(data, offsets, rows, *word_tables(), config.ngram, room, bounds[1:])
     return values, bounds
 
 

@@ -7,11 +7,16 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from data_quality.byte_kernels import capacity
-from data_quality.word_kernels import distinct_shingles, hash_words, longest, mix64
+from data_quality.byte_kernels import capacity, load_eight
+from data_quality.word_kernels import WORD_MULTIPLIER, WORD_SEED, distinct_shingles, hash_words, longest, mix64
 
 Array = Any
 
+NONE = np.uint64(0)
+HIGH_BITS = np.uint64(0x8080808080808080)
+SEVEN, TOP, EACH = np.uint64(7), np.uint64(56), np.uint64(0x0101010101010101)
+LONG = 64
+"""Bytes of ASCII from which a stretch is hashed by itself, and bytes that are not looked through for one."""
 MIX_1 = np.uint32(0x85EBCA6B)
 MIX_2 = np.uint32(0xC2B2AE35)
 
@@ -24,6 +29,110 @@ def mix32(value: Any) -> Any:
     value = np.uint32(value ^ (value >> np.uint32(13)))
     value = np.uint32(value * MIX_2)
     return np.uint32(value ^ (value >> np.uint32(16)))
+
+
+@njit(cache=True, nogil=True)
+def hash_ascii(data: Array, start: int, end: int, ascii_words: Array, words: Array, other: Array) -> Any:
+    """As `hash_words`, of ASCII that neither begins nor ends inside a word; `other` is scratch of the size of `words`.
+
+    Without branches, and in two halves at once: a processor waits neither for a word's end that it guessed wrongly nor
+    for one multiplication after the other. Every byte writes the hash so far, which the next one writes over.
+    """
+    middle = (start + end) // 2
+    while middle < end and ascii_words[data[middle]] != 0:
+        middle += 1
+    # Unsigned, for numba takes negative places for such from the end and asks about each.
+    first, second, last = np.uint64(start), np.uint64(middle), np.uint64(end)
+    both = min(second - first, last - second)
+    value, beside = WORD_SEED, WORD_SEED
+    count, found = NONE, NONE
+    for i in range(both):
+        one, two = np.uint64(ascii_words[data[first + i]]), np.uint64(ascii_words[data[second + i]])
+        words[count], other[found] = value, beside
+        count += np.uint64((one == NONE) & (value != WORD_SEED))
+        found += np.uint64((two == NONE) & (beside != WORD_SEED))
+        longer, longer_beside = (value ^ one) * WORD_MULTIPLIER, (beside ^ two) * WORD_MULTIPLIER
+        value = longer if one != NONE else WORD_SEED
+        beside = longer_beside if two != NONE else WORD_SEED
+    value, count = _go_on(data, first + both, second, ascii_words, words, value, count)
+    beside, found = _go_on(data, second + both, last, ascii_words, other, beside, found)
+    words[count] = value
+    count += np.uint64(value != WORD_SEED)
+    other[found] = beside
+    found += np.uint64(beside != WORD_SEED)
+    for i in range(found):
+        words[count + i] = other[i]
+    for i in range(count + found):
+        words[i] = mix64(words[i])
+    return np.int64(count + found)
+
+
+@njit(cache=True, nogil=True)
+def _go_on(data: Array, start: Any, end: Any, ascii_words: Array, words: Array, value: Any, count: Any) -> Any:
+    for i in range(start, end):
+        one = np.uint64(ascii_words[data[i]])
+        words[count] = value
+        count += np.uint64((one == NONE) & (value != WORD_SEED))
+        longer = (value ^ one) * WORD_MULTIPLIER
+        value = longer if one != NONE else WORD_SEED
+    return value, count
+
+
+@njit(cache=True, nogil=True)
+def ascii_end(data: Array, start: int, end: int) -> int:
+    """Where the first byte from `start` stands that is not ASCII; `end` if there is none."""
+    i = start
+    while i + 8 <= end and load_eight(data, np.int64(i)) & HIGH_BITS == NONE:
+        i += 8
+    while i < end and data[i] < 128:
+        i += 1
+    return i
+
+
+@njit(cache=True, nogil=True)
+def others_in(data: Array, start: int, end: int) -> Any:
+    """How many bytes are not ASCII, up to seven last ones aside."""
+    found = NONE
+    for i in range(start, end - 7, 8):
+        found += (((load_eight(data, np.int64(i)) & HIGH_BITS) >> SEVEN) * EACH) >> TOP
+    return np.int64(found)
+
+
+@njit(cache=True, nogil=True)
+def hash_stretches(
+    data: Array, start: int, end: int, ascii_words: Array, classes: Array, folds: Array, words: Array, other: Array
+) -> int:
+    """As `hash_words`, long stretches of ASCII by `hash_ascii`; `words` and `other` have room for one more."""
+    if others_in(data, start, end) > (end - start) // LONG:
+        return int(hash_words(data, start, end, ascii_words, classes, folds, words))
+    count = 0
+    i = start
+    while i < end:
+        stop = ascii_end(data, i, end)
+        cut = stop
+        while stop < end and cut > i and ascii_words[data[cut - 1]] != 0:
+            cut -= 1
+        if cut - i >= LONG or stop == end:
+            count += hash_ascii(data, i, cut, ascii_words, words[count:], other)
+        else:
+            cut = separator(data, min(stop + LONG, end), end, ascii_words)
+            count += hash_words(data, i, cut, ascii_words, classes, folds, words[count:])
+        i = cut
+    return count
+
+
+@njit(cache=True, nogil=True)
+def separator(data: Array, start: int, end: int, ascii_words: Array) -> int:
+    """Where the first byte from `start` stands that is ASCII and no word character; `end` if there is none."""
+    i = start
+    while i < end:
+        if i + 8 <= end and load_eight(data, np.int64(i)) & HIGH_BITS == HIGH_BITS:
+            i += 8
+        elif data[i] >= 128 or ascii_words[data[i]] != 0:
+            i += 1
+        else:
+            break
+    return i
 
 
 @njit(cache=True, nogil=True)
@@ -65,12 +174,13 @@ def sketch_texts(
     The hash of a shingle is its low half after MurmurHash3's finaliser of 32 bits, or all of it after that of 64 bits.
     """
     room = (longest(offsets) + 1) // 2 + 1
-    words = np.empty(room, dtype=np.uint64)
+    words, other = np.empty(room, dtype=np.uint64), np.empty(room, dtype=np.uint64)
     shingles = np.empty(room, dtype=np.uint64)
     hashes = np.empty(room + 3, dtype=a.dtype)
     table = np.empty(1024, dtype=np.uint64)
     for document in range(offsets.size - 1):
-        count = hash_words(data, offsets[document], offsets[document + 1], ascii_words, classes, folds, words)
+        start, end = offsets[document], offsets[document + 1]
+        count = hash_stretches(data, start, end, ascii_words, classes, folds, words, other)
         slots = capacity(count)
         if slots > table.size:
             table = np.empty(slots, dtype=np.uint64)
@@ -89,17 +199,30 @@ def sketch_texts(
 
 @njit(cache=True, nogil=True)
 def shingle_texts(
-    data: Array, offsets: Array, ascii_words: Array, classes: Array, folds: Array, ngram: int, ends: Array
+    data: Array,
+    offsets: Array,
+    rows: Array,
+    ascii_words: Array,
+    classes: Array,
+    folds: Array,
+    ngram: int,
+    expected: int,
+    ends: Array,
 ) -> Any:
-    """The distinct shingle hashes (uint64) of all texts, one text after the other; `ends` (int64[n]) says where."""
+    """The distinct shingle hashes (uint64) of the texts `rows`, one after the other; `ends` (int64[rows]) says where.
+
+    `expected` is how many there will be, if that is known; more are taken in too.
+    """
     room = (longest(offsets) + 1) // 2 + 1
-    words = np.empty(room, dtype=np.uint64)
+    words, other = np.empty(room, dtype=np.uint64), np.empty(room, dtype=np.uint64)
     shingles = np.empty(room, dtype=np.uint64)
     table = np.empty(1024, dtype=np.uint64)
-    values = np.empty((offsets[-1] - offsets[0]) // 8 + 1024, dtype=np.uint64)
+    values = np.empty(expected, dtype=np.uint64)
     total = 0
-    for document in range(offsets.size - 1):
-        count = hash_words(data, offsets[document], offsets[document + 1], ascii_words, classes, folds, words)
+    for place in range(rows.size):
+        document = rows[place]
+        start, end = offsets[document], offsets[document + 1]
+        count = hash_stretches(data, start, end, ascii_words, classes, folds, words, other)
         slots = capacity(count)
         if slots > table.size:
             table = np.empty(slots, dtype=np.uint64)
@@ -110,5 +233,5 @@ def shingle_texts(
             values = more
         values[total : total + found] = shingles[:found]
         total += found
-        ends[document] = total
+        ends[place] = total
     return values[:total]

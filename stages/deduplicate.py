@@ -7,14 +7,20 @@ the reason "filter"), `bands/<stem>` and `ids/<stem>` (what candidates are found
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
-from stages import duplicate_steps
+from stages import duplicate_blocks as blocks
+from stages import duplicate_groups as groups
+from stages import duplicate_steps as steps
 from stages.base import Context, Inputs, Stage, Unit
 from stages.config import RunConfig
-from stages.duplicate_steps import Place
+from stages.duplicate_files import Copies, Place, add
+from stages.duplicate_groups import Grouping
 from storage.fingerprint import canonical, hash_of
 from storage.manifests import Part
 from storage.outputs import Output, PartWriter, Receipt
@@ -23,19 +29,33 @@ EARLIER = "filter"
 PIECE_BYTES = 64 << 20
 """Sorted entries a unit goes through at least, so that small corpora are not cut into crumbs."""
 ENTRY_BYTES = 16
-SORTING_BYTES = 48
-"""A band's or an id's entry on disk, and in memory while it is sorted."""
+GROUP_SHARE = 20
+"""Of how many bytes of memory a group takes one number: 8 for the shingles, as many for the file they come from."""
+SORTING_BYTES = 120
+"""A band's or an id's entry on disk, and in memory while it is sorted and shared out, at most."""
 
 Generations = list[list[list[str]]]
 """For every generation, oldest first, its parts: stem and digest of the documents."""
+STEPS = {
+    step.__name__: step
+    for step in (
+        steps.entries, steps.copies, steps.claims, steps.leaders, steps.buckets,
+        groups.components, groups.jump, groups.weigh, groups.pack,
+        blocks.arrange, blocks.spread, blocks.against, blocks.decide_block,
+        steps.members, steps.regroup, steps.decide, steps.decisions, steps.growth, steps.index_bands, steps.index_ids,
+    )
+}  # fmt: skip
+
 Rounds = Generator[list[Unit], list[Receipt], None]
+Items = Sequence[tuple[str, dict[str, Any]]]
+"""Units of a step: their names, and what each is told beside what all are."""
 
 
 class Deduplicate(Stage[DeduplicateConfig]):
     """The definition stands in `data_quality/duplicates.py`, the steps in `docs/duplicates.md`."""
 
     name = "deduplicate"
-    version = 2
+    version = 3
     needs = ("ingest", "quality", "sketch", "filter")
 
     def __init__(self, config: DeduplicateConfig, sketch: SketchConfig, memory: int) -> None:
@@ -44,6 +64,28 @@ class Deduplicate(Stage[DeduplicateConfig]):
         self.memory = memory
         self.generations: Generations = []
         self._find_previous: Callable[[], Output | None] = lambda: None
+
+    @property
+    def group_weight(self) -> int:
+        """How much a group may hold, in numbers of 8 bytes: shingles, and RECORD a document."""
+        return self.memory // GROUP_SHARE
+
+    @property
+    def block_weight(self) -> int:
+        """How much a block of a larger group holds, about: beside it stand the kept documents it is compared with."""
+        return max(1, self.group_weight // 4)
+
+    @contextmanager
+    def shingle_file(self, documents: Any, payload: Mapping[str, Any], context: Context) -> Iterator[Path | None]:
+        """A file for shingles that are too many for memory; None if they are not."""
+        if documents.nbytes <= self.memory:
+            yield None
+            return
+        file = context.scratch / f"shingles-{context.attempt}-{payload['generation']}-{payload['name']}"
+        try:
+            yield file
+        finally:
+            file.unlink(missing_ok=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _in_worker, (self.config, self.sketch, self.memory, self.generations)
@@ -154,7 +196,7 @@ class Deduplicate(Stage[DeduplicateConfig]):
         new = [place for place in places if place.generation == number]
         state = self._state(number, inputs)
 
-        def step(name: str, items: Sequence[tuple[str, dict[str, Any]]], **shared: Any) -> list[Unit]:
+        def step(name: str, items: Items, **shared: Any) -> list[Unit]:
             """Units of one step; what they share is the same for all of them, and follows from the state."""
             division = [len(items), self.memory]
             return [
@@ -171,36 +213,39 @@ class Deduplicate(Stage[DeduplicateConfig]):
         rows = sum(place.rows for place in new)
         of_new = [(place, files[place.stem]) for place in new]
         pieces = [(f"{i:05d}", {"ranges": r}) for i, r in enumerate(_divide(1, rows, self.memory))]
-        copies = yield step("copies", pieces, parts=of_new, index=older["ids"])
-        repeated = _parts(copies, "repeated")
-        known = _parts(copies, "known")
+        found = yield step("copies", pieces, parts=of_new, index=older["ids"])
+        of_parts = [(place.stem, {"place": place}) for place in new]
+        claims = yield step("claims", of_parts, repeated=_parts(found, "repeated"))
+        leaders = yield step("leaders", pieces, claims=_parts(claims, "claims"))
+        same = {place.stem: part for place, part in zip(new, _parts(claims, "same"), strict=True)}
+        copies = Copies(same, _parts(leaders, "leaders"), _parts(found, "known"))
 
         pieces = [(f"{i:05d}", {"ranges": r}) for i, r in enumerate(_divide(self.config.bands, rows, self.memory))]
-        buckets = yield step("buckets", pieces, parts=of_new, index=older["bands"], repeated=repeated)
+        buckets = yield step("buckets", pieces, parts=of_new, index=older["bands"], copies=copies)
 
         together = _parts(buckets, "buckets")
-        (grouped,) = yield step(
-            "groups", [("all", {})], buckets=[*_parts(copies, "copies"), *together], places=places, repeated=repeated
-        )
-        (groups,) = _parts([grouped], "groups")
+        grouping, count, touching = yield from self._grouping(step, places, buckets)
 
-        touched = [place for place in places if place.generation == number or place.stem in grouped.notes["older"]]
+        touched = [place for place in places if place.generation == number or place.stem in touching]
         read = step(
             "members",
             [(place.stem, {"place": place}) for place in touched],
-            groups=groups, repeated=repeated, known=known,
+            grouping=grouping, copies=copies,
         )  # fmt: skip
-        sort = step("regroup", [(f"{i:05d}", {"buckets": part}) for i, part in enumerate(together)], groups=groups)
+        sort = step("regroup", [(f"{i:05d}", {"buckets": part}) for i, part in enumerate(together)], grouping=grouping)
         receipts = yield [*read, *sort]
         members, inside = _parts(receipts, "members"), _parts(receipts, "regrouped")
 
-        named = [(f"{i:06d}", {"group": i}) for i in range(grouped.notes["count"])]
+        named = [(f"{i:06d}", {"group": i}) for i in range(count) if i not in grouping.large]
         decided = yield step("decide", named, members=members, buckets=inside)
+        if grouping.large:
+            sampled = [some for receipt in receipts for some in receipt.notes.get("samples", [])]
+            decided = [*decided, *(yield from self._blocks(step, touched, sampled, grouping.large, receipts))]
 
         counted: dict[str, Any] = {}
         for receipt in (*buckets, *decided):
-            duplicate_steps.add(counted, receipt.notes["counted"])
-        tables = {"decided": _parts(decided, "decided"), "known": known}
+            add(counted, receipt.notes["counted"])
+        tables = {"decided": _parts(decided, "decided"), "added": _parts(decided, "added"), "copies": copies}
         by_stem = {place.stem: place for place in new}
         return [
             Unit(
@@ -208,11 +253,113 @@ class Deduplicate(Stage[DeduplicateConfig]):
                 unit.key,
                 {**unit.payload, **tables, "place": by_stem[unit.name]}
                 if unit.payload["step"] == "decisions"
-                else {**unit.payload, "growth": _parts(decided, "growth"), "known": known, "counted": counted},
+                else {**unit.payload, "growth": _parts(decided, "growth"), "known": copies.known, "counted": counted},
                 unit.weight,
             )
             for unit in deciding
         ]
+
+    def _grouping(
+        self, step: Callable[..., list[Unit]], places: list[Place], buckets: list[Receipt]
+    ) -> Generator[list[Unit], list[Receipt], tuple[Grouping, int, set[str]]]:
+        """Who has to be decided together: the groups, how many, and the parts of older generations they touch."""
+        from data_quality.components import BYTES
+
+        width = max(1, self.memory // BYTES)
+        total = places[-1].end if places else 0
+        ranges = [(start, min(start + width, total)) for start in range(0, max(1, total), width)]
+        turn = 0
+
+        def units(name: str, payloads: dict[int, dict[str, Any]], **shared: Any) -> list[Unit]:
+            named = [(f"{turn:04d}-{i:05d}", {"range": ranges[i], **some}) for i, some in payloads.items()]
+            return step(name, named, width=width, **shared)
+
+        whole: dict[int, dict[str, Any]] = {i: {} for i in range(len(ranges))}
+        edges = dict.fromkeys(whole, _parts(buckets, "edges"))
+        roots: dict[int, Part] = {}
+        outside: set[int] = set()
+        while edges:
+            receipts = yield units("components", {i: {"edges": some} for i, some in edges.items()})
+            lower: dict[int, list[Part]] = {}
+            for i, receipt in zip(edges, receipts, strict=True):
+                (roots[i],) = _parts([receipt], "roots")
+                (outside.add if receipt.notes["outside"] else outside.discard)(i)
+                for part, numbers in zip(_parts([receipt], "edges"), receipt.notes["lower"], strict=True):
+                    for number in numbers:
+                        lower.setdefault(number, []).append(part)
+            edges = {i: [roots[i], *lower[i]] for i in sorted(lower)}
+            turn += 1
+        while outside:
+            some = sorted(outside)
+            receipts = yield units("jump", {i: {} for i in some}, roots=[roots[i] for i in whole])
+            for i, receipt in zip(some, receipts, strict=True):
+                (roots[i],) = _parts([receipt], "roots")
+                if not receipt.notes["outside"]:
+                    outside.discard(i)
+            turn += 1
+        ordered = [roots[i] for i in whole]
+        weighed = yield units("weigh", whole, roots=ordered, places=places)
+        packed = yield units("pack", whole, weights=_parts(weighed, "weights"))
+        touching = {stem for receipt in weighed for stem in receipt.notes["older"]}
+        first = [0, *accumulate(receipt.notes["count"] for receipt in packed)]
+        large = frozenset(start + i for start, some in zip(first, packed, strict=False) for i in some.notes["large"])
+        return Grouping(width, ordered, _parts(packed, "packed"), first[:-1], large), first[-1], touching
+
+    def _blocks(
+        self,
+        step: Callable[..., list[Unit]],
+        places: list[Place],
+        samples: list[list[Any]],
+        large: frozenset[int],
+        receipts: list[Receipt],
+    ) -> Generator[list[Unit], list[Receipt], list[Receipt]]:
+        """Decides the large groups, all of them side by side, block after block."""
+        edges = blocks.cuts(samples, large)
+        stems = [place.stem for place in places]
+        members = dict(zip(stems, _parts(receipts, "members"), strict=True))
+        arranged = yield step("arrange", [(stem, {"members": members[stem]}) for stem in stems], cuts=edges)
+        files = dict(zip(stems, _parts(arranged, "arranged"), strict=True))
+        where = blocks.Arranged(places, files, members)
+        regrouped = _parts(receipts, "regrouped")
+        first = [0, *accumulate(part.rows for part in regrouped)]
+        spread = yield step(
+            "spread",
+            [(f"{i:05d}", {"buckets": part, "first_bucket": first[i]}) for i, part in enumerate(regrouped)],
+            arranged=where, large=sorted(large),
+        )  # fmt: skip
+        kept: dict[int, list[Part]] = {group: [] for group in edges}
+        before = dict.fromkeys(edges, 0)
+        found: list[Receipt] = []
+        for number in range(max(len(some) for some in edges.values()) + 1):
+            payloads = {
+                group: {"block": group * blocks.BLOCK + number, "kept": list(kept[group]), "before": before[group]}
+                for group, cut in edges.items()
+                if number <= len(cut)
+            }
+            compared: list[Receipt] = []
+            if number:
+                compared = yield step(
+                    "against",
+                    [
+                        (f"{group:06d}-{number:05d}-{piece:02d}", {**payload, "piece": piece})
+                        for group, payload in payloads.items()
+                        for piece in range(blocks.PIECES)
+                    ],
+                    arranged=where, buckets=_parts(spread, "spread"),
+                )  # fmt: skip
+            for place, payload in enumerate(payloads.values()):
+                these = compared[place * blocks.PIECES : (place + 1) * blocks.PIECES]
+                payload["earlier"] = _parts(these, "earlier")
+            decided = yield step(
+                "decide_block",
+                [(f"{group:06d}-{number:05d}", payload) for group, payload in payloads.items()],
+                arranged=where, buckets=_parts(spread, "spread"),
+            )  # fmt: skip
+            for group, receipt in zip(payloads, decided, strict=True):
+                kept[group] += _parts([receipt], "kept")
+                before[group] += receipt.notes["rows"]
+            found += [*compared, *decided]
+        return found
 
     def _index(
         self, number: int, inputs: Inputs, files: dict[str, dict[str, list[Part]]], receipts: list[Receipt]
@@ -245,15 +392,14 @@ class Deduplicate(Stage[DeduplicateConfig]):
         return found
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-        step = getattr(duplicate_steps, unit.payload["step"])
-        step(self, unit.payload, inputs, writer, context)
+        STEPS[unit.payload["step"]](self, unit.payload, inputs, writer, context)
 
     def finish(self, inputs: Inputs, receipts: Sequence[Receipt], writer: PartWriter) -> None:
-        from data_quality.duplicates import summary
+        from data_quality.duplicates_statistics import summary
 
         total: dict[str, Any] = {"documents": 0, "without_words": 0}
         for receipt in receipts:
-            duplicate_steps.add(total, receipt.notes.get("statistics", {}))
+            add(total, receipt.notes.get("statistics", {}))
         writer.json("about/duplicates", {**summary(total, self.config), "generations": len(self.generations)})
         writer.json("about/generations", self.generations)
 
@@ -262,8 +408,8 @@ def _divide(bands: int, rows: int, memory: int) -> list[Any]:
     """All hashes of so many bands of `rows` entries in pieces: none larger in memory than `memory`, none tiny."""
     from data_quality.bands import divide
 
-    ranges = -(-rows * SORTING_BYTES // memory)
-    return divide(bands, bands * ranges if ranges > 1 else -(-bands * rows * ENTRY_BYTES // PIECE_BYTES))
+    entries = bands * rows
+    return divide(bands, max(-(-entries * SORTING_BYTES // memory), -(-entries * ENTRY_BYTES // PIECE_BYTES)))
 
 
 def _kinds(receipt: Receipt) -> dict[str, list[Part]]:

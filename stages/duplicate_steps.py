@@ -5,38 +5,34 @@ Between steps go Arrow files that are mapped into memory, so that a unit touches
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stages.base import Context, Inputs
+from stages.duplicate_blocks import samples
+from stages.duplicate_files import (
+    Payload,
+    Place,
+    add,
+    as_buckets,
+    between,
+    column,
+    joined_arrays,
+    of_places,
+    opened,
+    read_buckets,
+    write,
+    write_buckets,
+)
+from stages.duplicate_groups import Grouping, write_edges
 from storage.manifests import Part
-from storage.outputs import SCRATCH, PartWriter, local_file
+from storage.outputs import SCRATCH, PartWriter
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from stages.deduplicate import Deduplicate
 
 REASONS = {"exact": "exact-duplicate", "near": "near-duplicate"}
 DUPLICATED = "duplicated"
 """Why mode drop-all drops a document that others are duplicates of."""
-Payload = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Place:
-    """The documents of a part have the numbers from `start` to below `end`."""
-
-    stem: str
-    generation: int
-    start: int
-    rows: int
-
-    @property
-    def end(self) -> int:
-        """The number after the last."""
-        return self.start + self.rows
 
 
 def entries(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
@@ -76,37 +72,66 @@ def copies(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
     (ids,) = payload["ranges"]
     high, low, numbers = [], [], []
     for place, files in payload["parts"]:
-        table = _open(writer, files["ids"][0])
-        some = ids.of(_column(table, "high"), table.num_rows)
-        high.append(_column(table, "high")[some])
-        low.append(_column(table, "low")[some])
-        numbers.append(place.start + _column(table, "row")[some].astype(np.int64))
-    keys = (_joined(high, np.uint64), _joined(low, np.uint64))
-    number = _joined(numbers, np.int64)
+        table = opened(writer, files["ids"][0])
+        some = ids.of(column(table, "high"), table.num_rows)
+        high.append(column(table, "high")[some])
+        low.append(column(table, "low")[some])
+        numbers.append(place.start + column(table, "row")[some].astype(np.int64))
+    keys = (joined_arrays(high, np.uint64), joined_arrays(low, np.uint64))
+    number = joined_arrays(numbers, np.int64)
     known = np.zeros(number.size, dtype=bool)
     tables = []
     for part in payload["index"]:
-        table = _open(writer, part)
-        some = ids.of(_column(table, "high"), table.num_rows)
-        mine, theirs = find_pairs(keys, (_column(table, "high")[some], _column(table, "low")[some]))
+        table = opened(writer, part)
+        some = ids.of(column(table, "high"), table.num_rows)
+        mine, theirs = find_pairs(keys, (column(table, "high")[some], column(table, "low")[some]))
         new = ~known[mine]  # of several generations that have the text the first has decided
         mine, theirs = mine[new], theirs[new]
         known[mine] = True
         fate = table.slice(some.start, some.stop - some.start).take(pa.array(theirs)).select(FATE.names)
         tables.append(fate.add_column(0, "number", pa.array(number[mine])))
     found = Buckets.of((keys[0][~known], keys[1][~known]), number[~known])
-    repeated = pa.table(
-        {
-            "number": np.concatenate([found.members, number[known]]),
-            "first": np.concatenate([found.first, np.zeros(int(known.sum()), dtype=bool)]),
-        }
-    )
     schema = pa.schema([pa.field("number", pa.int64()), *FATE])
     told = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)]).sort_by("number")
-    name = payload["name"]
-    _write_buckets(writer, f"copies-{name}", found)
-    _write(writer, f"repeated-{name}", repeated.sort_by("number"))
-    _write(writer, f"known-{name}", told)
+    write(writer, f"repeated-{payload['name']}", pa.table({"number": np.sort(found.members)}))
+    write(writer, f"known-{payload['name']}", told)
+
+
+def claims(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
+    """Of the texts of a part that stand several times, in any part, the first in π, and what it is measured by."""
+    import numpy as np
+    import polars as pl
+
+    from data_quality.duplicates import survivor_priority, with_leaders
+    from data_quality.identifiers import id_words
+
+    place: Place = payload["place"]
+    found = [column(opened(writer, part), "number") for part in payload["repeated"]]
+    numbers = np.sort(joined_arrays([some[between(some, place)] for some in found], np.int64))
+    frame, _ = _documents(stage, place, numbers, inputs, writer, ["id", "source", "uri", "record"])
+    priority = survivor_priority(frame, stage.config)
+    frame = frame.select("number", "generation", "id", "source", "uri", "record", copies=pl.lit(1, pl.Int64))
+    frame = with_leaders(frame.hstack(priority), stage.config)
+    write(writer, f"same-{place.stem}", frame.select("number", "leader").sort("number").to_arrow())
+    first = frame.filter(pl.col("number") == pl.col("leader")).drop("leader")
+    high = pl.Series("high", id_words(first["id"])[0], pl.UInt64)
+    write(writer, f"claims-{place.stem}", first.with_columns(high).to_arrow())
+
+
+def leaders(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
+    """Of the texts of one range of ids the first in π of all parts, who stands for copies, and how many they are."""
+    import polars as pl
+
+    from data_quality.duplicates import with_leaders
+
+    (ids,) = payload["ranges"]
+    frames = []
+    for part in payload["claims"]:
+        table = opened(writer, part)
+        some = ids.of(column(table, "high"), table.num_rows)
+        frames.append(pl.DataFrame(pl.from_arrow(table.slice(some.start, some.stop - some.start))))
+    found = with_leaders(pl.concat(frames), stage.config).select("number", "leader", "copies")
+    write(writer, f"leaders-{payload['name']}", found.sort("number").to_arrow())
 
 
 def buckets(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
@@ -119,59 +144,39 @@ def buckets(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     hashes: list[list[Any]] = [[] for _ in ranges]
     numbers: list[list[Any]] = [[] for _ in ranges]
     for place, files in payload["parts"]:
-        table = _open(writer, files["bands"][0])
-        later = _repeated(writer, payload["repeated"], place)[1]
+        table = opened(writer, files["bands"][0])
+        later = payload["copies"].later(writer, place)
         for some, of_hashes, of_numbers in zip(ranges, hashes, numbers, strict=True):
-            inside = some.of(_column(table, "hash"), table.num_rows // stage.config.bands)
-            rows = _column(table, "row")[inside]
+            inside = some.of(column(table, "hash"), table.num_rows // stage.config.bands)
+            rows = column(table, "row")[inside]
             stays = ~later[rows]
-            of_hashes.append(_column(table, "hash")[inside][stays])
+            of_hashes.append(column(table, "hash")[inside][stays])
             of_numbers.append(place.start + rows[stays].astype(np.int64))
-    new = [np.unique(_joined(of_hashes, np.uint64)) for of_hashes in hashes] if payload["index"] else []
+    new = [np.unique(joined_arrays(of_hashes, np.uint64)) for of_hashes in hashes] if payload["index"] else []
     for part in payload["index"]:
-        table = _open(writer, part)
+        table = opened(writer, part)
         for some, wanted, of_hashes, of_numbers in zip(ranges, new, hashes, numbers, strict=True):
-            start, end = np.searchsorted(_column(table, "band"), [some.band, some.band + 1])
-            old = _column(table, "hash")[start:end]
+            start, end = np.searchsorted(column(table, "band"), [some.band, some.band + 1])
+            old = column(table, "hash")[start:end]
             at = matching(wanted, old)
             of_hashes.append(old[at])
-            of_numbers.append(_column(table, "number")[start:end][at])
+            of_numbers.append(column(table, "number")[start:end][at])
     found = [
-        Buckets.of((_joined(of_hashes, np.uint64),), _joined(of_numbers, np.int64))
+        Buckets.of((joined_arrays(of_hashes, np.uint64),), joined_arrays(of_numbers, np.int64))
         for of_hashes, of_numbers in zip(hashes, numbers, strict=True)
     ]
     whole = joined(found)
-    _write_buckets(writer, f"buckets-{payload['name']}", whole.distinct_pairs())
+    pairs = whole.distinct_pairs()
+    write_buckets(writer, f"buckets-{payload['name']}", pairs)
+    write_edges(writer, f"buckets-{payload['name']}", pairs)
     writer.notes["counted"] = {"buckets": whole.histogram().tolist()}
 
 
-def groups(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-    """Who has to be decided together. The one step that holds a number for every document in a bucket."""
-    import numpy as np
-    import pyarrow as pa
-
-    from data_quality.bands import Groups
-
-    touched: list[Place] = []
-
-    def sizes(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        found = np.zeros(numbers.size, dtype=np.int64)
-        for place, some in _of_places(payload["places"], numbers):
-            touched.append(place)
-            rows = numbers[some] - place.start
-            shingles = inputs["sketch"].read(f"signatures/{place.stem}", ["shingles"]).column("shingles").to_numpy()
-            later = _repeated(writer, payload["repeated"], place)[1]
-            found[some] = np.where(later[rows], 0, shingles[rows])
-        return found
-
-    grouped = Groups.of([_buckets(writer, part) for part in payload["buckets"]], sizes, stage.memory // 16)
-    _write(writer, "groups-all", pa.table({"number": grouped.numbers, "group": grouped.group}))
-    writer.notes["count"] = grouped.count
-    writer.notes["older"] = [place.stem for place in touched if place.generation < payload["generation"]]
-
-
 def members(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-    """The shingles and the survivor priority of the documents of a part that share buckets, sorted by group."""
+    """The shingles and the survivor priority of the documents of a part that share buckets, sorted by group.
+
+    That copies are copies is checked on the way.
+    """
     import numpy as np
     import polars as pl
 
@@ -180,45 +185,66 @@ def members(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     from storage.arrow_files import read_rows
 
     place: Place = payload["place"]
-    table = _open(writer, payload["groups"])
-    inside = _between(_column(table, "number"), place)
-    numbers, group = _column(table, "number")[inside], _column(table, "group")[inside]
-    rows = numbers - place.start
-    repeated, later = _repeated(writer, payload["repeated"], place)
-
-    def columns(stage_name: str, part: str, names: list[str], rows: Any) -> Any:
-        return read_rows(writer.store, inputs[stage_name].part(part).path, names, rows)
-
+    grouping: Grouping = payload["grouping"]
+    copied = repeated = often = np.empty(0, dtype=np.int64)
+    if place.generation == payload["generation"]:
+        repeated, _, often = payload["copies"].of(writer, place)
+        copied = np.concatenate([repeated, payload["copies"].seen(writer, place)])
+    numbers = grouping.between(writer, place.start, place.end)
+    wanted = np.union1d(numbers, copied)
     where = f"documents/{place.stem}"
-    config, schema = stage.config, member_schema(stage.config)
-    if rows.size:
-        documents = columns("ingest", where, ["id", "text", "source", "uri", "record", "date"], rows)
-        features = columns("quality", f"features/{place.stem}", _features(stage, inputs, place.stem), rows)
-        frame = pl.DataFrame(pl.from_arrow(documents.drop_columns(["text"]))).with_columns(
-            pl.Series("number", numbers),
-            pl.Series("group", group),
-            pl.Series("row", rows),
-            pl.Series("compared", ~later[rows]),
-            pl.Series("repeated", repeated[rows]),
-            pl.Series("shingles", columns("sketch", f"signatures/{place.stem}", ["shingles"], rows).column(0)),
-            pl.Series("bytes", features.column("bytes")),
-            generation=pl.lit(place.generation, pl.Int32),
-        )
-        if config.score is not None:
-            frame = frame.with_columns(pl.Series("score", features.column(config.score)).cast(pl.Float64))
-        texts = documents.column("text").combine_chunks()
-        writer.ipc(f"{SCRATCH}/members-{place.stem}", decided_by(frame, texts, config, stage.sketch, where), schema)
-    else:
-        writer.ipc(f"{SCRATCH}/members-{place.stem}", schema.empty_table(), schema)
-    known = np.sort(
-        _joined(
-            [(seen := _column(_open(writer, p), "number"))[_between(seen, place)] for p in payload["known"]], np.int64
+    frame, texts = _documents(stage, place, wanted, inputs, writer, ["id", "text"])
+    again = pl.Series(np.isin(wanted, copied))
+    some = frame.filter(again)
+    check_ids(some["id"], texts.filter(again.to_arrow()), some["row"], where)
+    chosen = pl.Series(np.isin(wanted, numbers))
+    signatures = f"signatures/{place.stem}"
+    shingles = read_rows(
+        writer.store, inputs["sketch"].part(signatures).path, ["shingles"], (numbers - place.start).tolist()
+    )
+    copies = np.ones(numbers.size, dtype=np.int64)
+    inside = np.isin(repeated, numbers)
+    copies[np.searchsorted(numbers, repeated[inside])] = often[inside]
+    frame = (
+        frame.with_row_index("place")
+        .filter(chosen)
+        .with_columns(
+            pl.Series("group", grouping.of(writer, numbers)),
+            pl.Series("copies", copies),
+            pl.Series("shingles", shingles.column(0)),
         )
     )
-    if known.size:
-        again = columns("ingest", where, ["id", "text"], known - place.start)
-        ids = pl.Series(pl.from_arrow(again.column("id")))
-        check_ids(ids, again.column("text").combine_chunks(), pl.Series(known - place.start), where)
+    table = decided_by(frame, texts, stage.config, stage.sketch, where)
+    writer.ipc(f"{SCRATCH}/members-{place.stem}", table, member_schema(stage.config))
+    writer.notes["samples"] = samples(stage, table, grouping.large) if grouping.large else []
+
+
+def _documents(
+    stage: Deduplicate, place: Place, numbers: Any, inputs: Inputs, writer: PartWriter, names: list[str]
+) -> Any:
+    """Some documents of a part as a frame (what is asked for, what the survivor priority goes by) and their texts."""
+    import polars as pl
+
+    from storage.arrow_files import read_rows
+
+    rows = numbers - place.start
+    needed = [("source-order", "source"), ("newest", "date"), ("oldest", "date")]
+    names = list(dict.fromkeys([*names, *(name for rule, name in needed if rule in stage.config.priority)]))
+    features = _features(stage, inputs, place.stem)
+    documents, measured = (
+        read_rows(writer.store, inputs[stage_name].part(f"{kind}/{place.stem}").path, columns, rows)
+        for stage_name, kind, columns in (("ingest", "documents", names), ("quality", "features", features))
+    )
+    texts = documents.column("text").combine_chunks() if "text" in names else None
+    frame = pl.DataFrame(pl.from_arrow(documents.select([name for name in names if name != "text"]))).with_columns(
+        pl.Series("number", numbers),
+        pl.Series("row", rows),
+        pl.Series("bytes", measured.column("bytes")),
+        generation=pl.lit(place.generation, pl.Int32),
+    )
+    if stage.config.score is not None:
+        frame = frame.with_columns(pl.Series("score", measured.column(stage.config.score)).cast(pl.Float64))
+    return frame, texts
 
 
 def _features(stage: Deduplicate, inputs: Inputs, stem: str) -> list[str]:
@@ -243,12 +269,11 @@ def regroup(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     import numpy as np
     import pyarrow as pa
 
-    table = _open(writer, payload["groups"])
-    some = _buckets(writer, payload["buckets"])
-    group = _column(table, "group")[np.searchsorted(_column(table, "number"), some.members)]
+    some = read_buckets(writer, payload["buckets"])
+    group = payload["grouping"].of(writer, some.members)
     order = np.argsort(group, kind="stable")
     columns = {"group": group[order], "number": some.members[order], "first": some.first[order]}
-    _write(writer, f"regrouped-{payload['name']}", pa.table(columns))
+    write(writer, f"regrouped-{payload['name']}", pa.table(columns))
 
 
 def decide(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
@@ -260,32 +285,29 @@ def decide(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
     from data_quality.duplicates import decide as decided_together
 
     def of_group(part: Part) -> pa.Table:
-        table = _open(writer, part)
-        start, end = np.searchsorted(_column(table, "group"), [payload["group"], payload["group"] + 1])
+        table = opened(writer, part)
+        start, end = np.searchsorted(column(table, "group"), [payload["group"], payload["group"] + 1])
         return table.slice(start, end - start)
 
     documents = pa.concat_tables([of_group(part) for part in payload["members"]])
-    inside = joined([_as_buckets(of_group(part)) for part in payload["buckets"]]).distinct_pairs()
-    scratch = None
-    if documents.nbytes > stage.memory:
-        scratch = context.scratch / f"shingles-{context.attempt}-{payload['generation']}-{payload['name']}"
-    try:
-        decided, growth, counted = decided_together(
+    inside = joined([as_buckets(of_group(part)) for part in payload["buckets"]]).distinct_pairs()
+    with stage.shingle_file(documents, payload, context) as scratch:
+        decided, growth, _, counted = decided_together(
             documents, inside, stage.config, generation=payload["generation"], scratch=scratch
         )
-    finally:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
-    _write(writer, f"decided-{payload['name']}", decided.to_arrow())
-    _write(writer, f"growth-{payload['name']}", growth.to_arrow())
+    write(writer, f"decided-{payload['name']}", decided.to_arrow())
+    write(writer, f"growth-{payload['name']}", growth.select("id", "added").to_arrow())
     writer.notes["counted"] = counted
 
 
 def decisions(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
     """What was decided, as two files of the rows of a part."""
+    import numpy as np
     import polars as pl
+    import pyarrow as pa
 
-    from data_quality.duplicates import DECIDED, with_dropped
+    from data_quality.duplicates import DECIDED, fates, with_dropped
+    from data_quality.duplicates_statistics import count_fates
     from data_quality.rules import count_reasons
     from stages.selected import side_by_side
     from storage.schemas import DECISIONS, FATE, NEIGHBOURS
@@ -296,15 +318,24 @@ def decisions(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
         ("sketch", f"signatures/{place.stem}", ["id", "shingles"]),
         ("filter", f"decisions/{place.stem}", ["dropped_by"]),
     ).with_columns(number=pl.int_range(place.start, place.end, dtype=pl.Int64))
+    leader, copies = np.arange(place.start, place.end), np.ones(place.rows, dtype=np.int64)
+    repeated, first, often = payload["copies"].of(writer, place)
+    leader[repeated - place.start], copies[repeated - place.start] = first, often
+    frame = frame.with_columns(pl.Series("leader", leader), pl.Series("copies", copies))
+    elsewhere = np.unique(first[(first < place.start) | (first >= place.end)])
     said = [pl.DataFrame(schema=DECIDED)]
     for part in payload["decided"]:
-        table = _open(writer, part)
-        inside = _between(_column(table, "number"), place)
+        table = opened(writer, part)
+        numbers = column(table, "number")
+        at = np.searchsorted(numbers, elsewhere)
+        at = at[(np.append(numbers, -1)[at] == elsewhere)]
+        inside = between(numbers, place)
         said.append(pl.DataFrame(pl.from_arrow(table.slice(inside.start, inside.stop - inside.start))))
+        said.append(pl.DataFrame(pl.from_arrow(table.take(pa.array(at)))))
     known = [pl.DataFrame(schema={name: kind for name, kind in DECIDED.items() if name in ("number", *FATE.names)})]
-    for part in payload["known"]:
-        table = _open(writer, part)
-        inside = _between(_column(table, "number"), place)
+    for part in payload["copies"].known:
+        table = opened(writer, part)
+        inside = between(column(table, "number"), place)
         known.append(pl.DataFrame(pl.from_arrow(table.slice(inside.start, inside.stop - inside.start))))
     again = pl.concat(known, how="diagonal").join(
         frame.select("number", "id"), on="number", how="left", maintain_order="left"
@@ -319,7 +350,16 @@ def decisions(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
         container="container",
     )
     decided = pl.concat([*(some.cast(pl.Schema(DECIDED)) for some in said), again], how="diagonal")
-    joined = with_dropped(frame.join(decided, on="number", how="left", maintain_order="left"), stage.config)
+    added = [pl.DataFrame(schema={"number": pl.Int64, "added": pl.Int64})]
+    for part in payload["added"]:
+        table = opened(writer, part)
+        inside = between(column(table, "number"), place)
+        added.append(pl.DataFrame(pl.from_arrow(table.slice(inside.start, inside.stop - inside.start))))
+    more = pl.concat(added).group_by("number").agg(pl.col("added").sum())
+    decided = decided.join(more, on="number", how="left", maintain_order="left").with_columns(
+        pl.col("cluster_size") + pl.col("added").fill_null(0)
+    )
+    joined = with_dropped(fates(frame, decided), stage.config)
     eligible = pl.col("dropped_by").is_null()
     reason = pl.col("method").replace_strict(REASONS, default=DUPLICATED, return_dtype=pl.String)
     hit = pl.when(eligible).then(pl.when("dropped").then(reason)).otherwise(pl.lit(_earlier()))
@@ -348,6 +388,7 @@ def decisions(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
     writer.count(read=place.rows, kept=place.rows - sum(dropped.values()), dropped=dropped)
     compared = joined.filter(eligible)
     writer.notes["statistics"] = {
+        **count_fates(compared, again["number"].to_numpy()),
         "documents": compared.height,
         "without_words": int((compared["shingles"] == 0).sum()),
     }
@@ -360,13 +401,11 @@ def growth(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
     from storage.schemas import GROWTH
 
     frames = [pl.DataFrame(schema={"id": pl.Binary, "added": pl.Int64})]
-    frames += [pl.DataFrame(pl.from_arrow(_open(writer, part))) for part in payload["growth"]]
+    frames += [pl.DataFrame(pl.from_arrow(opened(writer, part))) for part in payload["growth"]]
     counted = {"exact": 0, "near": 0, "candidates": 0, "verified": 0, "capped": 0}
     add(counted, payload["counted"])
     for part in payload["known"]:
-        known = pl.DataFrame(pl.from_arrow(_open(writer, part)))
-        near = known["keeper"].is_not_null()
-        add(counted, {"near": int(near.sum()), "exact": int((~near).sum())})
+        known = pl.DataFrame(pl.from_arrow(opened(writer, part)))
         if known.height:
             frames.append(_own_ids(inputs, stage, known).select("id", added=pl.lit(1, pl.Int64)))
     total = pl.concat(frames).group_by("id").agg(pl.col("added").sum()).sort("id")
@@ -379,7 +418,7 @@ def _own_ids(inputs: Inputs, stage: Deduplicate, known: Any) -> Any:
     import polars as pl
 
     found = []
-    for place, some in _of_places(stage.places(inputs), known["number"].to_numpy()):
+    for place, some in of_places(stage.places(inputs), known["number"].to_numpy()):
         rows = known[some]
         ids = pl.Series(pl.from_arrow(inputs["sketch"].read(f"signatures/{place.stem}", ["id"]).column("id")))
         found.append(rows.select(id=pl.coalesce("keeper", ids.gather(rows["number"] - place.start))))
@@ -398,20 +437,20 @@ def index_bands(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Pa
     ranges = payload["ranges"]
     found: list[tuple[list[Any], list[Any], list[Any]]] = [([], [], []) for _ in ranges]
     for place, files in payload["parts"]:
-        table = _open(writer, files["bands"][0])
+        table = opened(writer, files["bands"][0])
         said = read_parquet(writer.store, files["neighbours"][0].path, ["cluster_size", "order"])
         kept, order = said.column("cluster_size").to_numpy() > 0, said.column("order").to_numpy()
         for some, (hashes, numbers, orders) in zip(ranges, found, strict=True):
-            inside = some.of(_column(table, "hash"), table.num_rows // stage.config.bands)
-            rows = _column(table, "row")[inside]
+            inside = some.of(column(table, "hash"), table.num_rows // stage.config.bands)
+            rows = column(table, "row")[inside]
             stays = kept[rows]
-            hashes.append(_column(table, "hash")[inside][stays])
+            hashes.append(column(table, "hash")[inside][stays])
             numbers.append(place.start + rows[stays].astype(np.int64))
             orders.append(order[rows[stays]])
     tables = []
     for some, (hashes, numbers, orders) in zip(ranges, found, strict=True):
-        hashed, number = _joined(hashes, np.uint64), _joined(numbers, np.int64)
-        chosen = first_of_each(hashed, _joined(orders, np.int32), stage.config.bucket_limit + 1)
+        hashed, number = joined_arrays(hashes, np.uint64), joined_arrays(numbers, np.int64)
+        chosen = first_of_each(hashed, joined_arrays(orders, np.int32), stage.config.bucket_limit + 1)
         band = np.full(chosen.size, some.band, dtype=np.uint16)
         tables.append(pa.table({"band": band, "hash": hashed[chosen], "number": number[chosen]}))
     writer.ipc(f"index/{payload['name']}", pa.concat_tables(tables), BAND_INDEX)
@@ -430,11 +469,11 @@ def index_ids(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
     (ids,) = payload["ranges"]
     high, low, fates = [], [], [FATE.empty_table()]
     for _, files in payload["parts"]:
-        table = _open(writer, files["ids"][0])
-        some = ids.of(_column(table, "high"), table.num_rows)
-        high.append(_column(table, "high")[some])
-        low.append(_column(table, "low")[some])
-        rows = pa.array(_column(table, "row")[some])
+        table = opened(writer, files["ids"][0])
+        some = ids.of(column(table, "high"), table.num_rows)
+        high.append(column(table, "high")[some])
+        low.append(column(table, "low")[some])
+        rows = pa.array(column(table, "row")[some])
         said = read_parquet(writer.store, files["decisions"][0].path, ["keeper", "similarity", "method"]).take(rows)
         beside = read_parquet(writer.store, files["neighbours"][0].path, ["containment", "container"]).take(rows)
         # Copies of a kept text have its own id as their keeper: the text was not removed.
@@ -443,92 +482,14 @@ def index_ids(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
             pc.if_else(near, said.column(name), pa.scalar(None, FATE.field(name).type)) for name in FATE.names[:2]
         )
         fates.append(pa.table([keeper, similarity, *beside.columns], schema=FATE))
-    keys = (_joined(high, np.uint64), _joined(low, np.uint64))
+    keys = (joined_arrays(high, np.uint64), joined_arrays(low, np.uint64))
     once = distinct(keys)
     fate = pa.concat_tables(fates).take(pa.array(once))
     table = pa.table([pa.array(keys[0][once]), pa.array(keys[1][once]), *fate.columns], schema=ID_INDEX_OF_DECISIONS)
     writer.ipc(f"index/{payload['name']}", table, ID_INDEX_OF_DECISIONS)
 
 
-# ------------------------------------------------------------------------------------------------ files between steps
-
-
-def add(total: dict[str, Any], more: Mapping[str, Any]) -> None:
-    """Adds up what was counted."""
-    from data_quality.duplicates import add_statistics
-
-    add_statistics(total, more)
-
-
 def _earlier() -> str:
     from stages.deduplicate import EARLIER
 
     return EARLIER
-
-
-def _write(writer: PartWriter, name: str, table: Any) -> None:
-    writer.ipc(f"{SCRATCH}/{name}", table, table.schema)
-
-
-def _open(writer: PartWriter, part: Part) -> Any:
-    from storage.arrow_files import read_ipc
-
-    return read_ipc(local_file(writer.store, part))
-
-
-def _column(table: Any, name: str) -> Any:
-    """A column without nulls as an array that lies where the file is mapped."""
-    column = table.column(name)
-    return column.chunk(0).to_numpy(zero_copy_only=False) if column.num_chunks == 1 else column.to_numpy()
-
-
-def _joined(arrays: list[Any], dtype: Any) -> Any:
-    import numpy as np
-
-    return np.concatenate([np.empty(0, dtype=dtype), *arrays])
-
-
-def _write_buckets(writer: PartWriter, name: str, found: Any) -> None:
-    import pyarrow as pa
-
-    _write(writer, name, pa.table({"number": found.members, "first": found.first}))
-
-
-def _buckets(writer: PartWriter, part: Part) -> Any:
-    return _as_buckets(_open(writer, part))
-
-
-def _as_buckets(table: Any) -> Any:
-    from data_quality.bands import Buckets
-
-    return Buckets(table.column("number").to_numpy(), table.column("first").to_numpy())
-
-
-def _between(numbers: Any, place: Place) -> slice:
-    """Where the numbers of a part lie among sorted ones."""
-    import numpy as np
-
-    start, end = np.searchsorted(numbers, [place.start, place.end])
-    return slice(int(start), int(end))
-
-
-def _repeated(writer: PartWriter, files: list[Part], place: Place) -> tuple[Any, Any]:
-    """Which rows of a part have a text that stands several times, and which of them do not stand for the others."""
-    import numpy as np
-
-    repeated, later = np.zeros(place.rows, dtype=bool), np.zeros(place.rows, dtype=bool)
-    for part in files:
-        table = _open(writer, part)
-        inside = _between(_column(table, "number"), place)
-        rows = _column(table, "number")[inside] - place.start
-        repeated[rows] = True
-        later[rows] = ~_column(table, "first")[inside]
-    return repeated, later
-
-
-def _of_places(places: list[Place], numbers: Any) -> Iterator[tuple[Place, slice]]:
-    """The parts that sorted numbers belong to, and where those of each lie."""
-    for place in places:
-        inside = _between(numbers, place)
-        if inside.stop > inside.start:
-            yield place, inside

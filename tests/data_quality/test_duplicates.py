@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_quality.bands import Buckets, divide, sorted_places
-from data_quality.duplicates import DECIDED, SIMILARITY_STEPS, deduplicate, summary, survivor_priority
+from data_quality.duplicates import DECIDED, deduplicate, survivor_priority
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
+from data_quality.duplicates_statistics import SIMILARITY_STEPS, summary
 from data_quality.sketch import sketch
 from data_quality.words import split_words
 

@@ -13,6 +13,7 @@ from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_quality import sketch_kernels
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.sketch import (
     coefficients,
@@ -21,7 +22,9 @@ from data_quality.sketch import (
     sketch,
     text_buffers,
     unsorted_shingle_sets,
+    word_tables,
 )
+from data_quality.word_kernels import hash_words
 from data_quality.words import split_words
 
 CONFIG = SketchConfig()
@@ -76,6 +79,25 @@ def test_signatures_are_those_of_datasketch(texts: list[str], ngram: int, seed: 
         assert (signature is None) == (count == 0)
         if signature is not None:
             assert signature == datasketch_signature(hashes, config).tolist()
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(
+        st.one_of(st.sampled_from(WORDS), st.text(max_size=9), st.sampled_from("aB_ ,").map(lambda c: c * 70),
+                  st.lists(st.sampled_from(["plain", "English", "a", "isn't", ", "]), max_size=40).map(" ".join)),
+        max_size=12,
+    ).map("".join),
+    st.integers(0, 9),
+)  # fmt: skip
+def test_long_stretches_of_ascii_have_the_words_they_have_without(text: str, start: int) -> None:
+    encoded = text.encode()
+    data = np.frombuffer(b"a" * start + encoded + b"z" * 9, dtype=np.uint8)
+    end = start + len(encoded)
+    words, found, other = (np.empty((len(encoded) + 1) // 2 + 1, dtype=np.uint64) for _ in range(3))
+    count = hash_words(data, start, end, *word_tables(), words)
+    assert sketch_kernels.hash_stretches(data, start, end, *word_tables(), found, other) == count
+    assert found[:count].tolist() == words[:count].tolist()
 
 
 @settings(deadline=None, max_examples=100)

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +23,7 @@ import pytest
 from data_quality.duplicates import deduplicate
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.select_config import GroupLimits, SelectConfig
-from stages.base import Resources, StageError
+from stages.base import Resources, StageError, Unit
 from stages.deduplicate import Deduplicate
 from stages.pool import WorkerPool
 from stages.runner import PlainBatches, run_stage
@@ -37,6 +39,9 @@ SKETCH = SketchConfig(ngram=2)
 CONFIG = DeduplicateConfig(priority=("source-order", "longest"), source_order=("a", "b"))
 COLUMNS = ("id", "keeper", "similarity", "method", "cluster_size", "containment", "container", "capped")
 FEATURES = pa.schema([("id", pa.binary(16)), ("bytes", pa.int64()), ("grade", pa.float64()), ("language", pa.string())])
+
+SMALL, LARGE, BASE = 1 << 20, 1 << 25, 1_300_000
+"""Two memories for units, and what a unit holds of Python's own whatever its memory."""
 
 Document = tuple[str, str, float | None, str | None]
 """Text, source, grade, what filter dropped it by."""
@@ -164,6 +169,19 @@ def run(
         return run_stage(stage, corpus.store, corpus.inputs, Resources(), batches, Silent()).output
 
 
+def steps_done(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How many units of every step `run` does in this process from now on."""
+    done: Counter[str] = Counter()
+    original = Deduplicate.run_unit
+
+    def run_unit(self: Deduplicate, unit: Unit, *others: Any) -> None:
+        done[unit.payload["step"]] += 1
+        original(self, unit, *others)
+
+    monkeypatch.setattr(Deduplicate, "run_unit", run_unit)
+    return done
+
+
 def told(corpus: Corpus, output: Output) -> pl.DataFrame:
     """What the output says of every eligible document: stem, row and COLUMNS."""
     frames = []
@@ -205,6 +223,9 @@ def test_the_stage_decides_as_the_definition_does_whatever_the_memory(
     local_store: Store, seed: int, memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stages.deduplicate.PIECE_BYTES", 8_000)
+    monkeypatch.setattr("stages.deduplicate.SORTING_BYTES", 40)
+    monkeypatch.setattr("stages.duplicate_blocks.SAMPLES", 3)
+    steps = steps_done(monkeypatch)
     found = Corpus(local_store, corpus(seed, 110, ["a-0", "b-0"]))
     config = replace(
         CONFIG, threshold=0.6, bucket_limit=2, priority=("lowest-score", "shortest") if seed % 2 else CONFIG.priority,
@@ -218,6 +239,8 @@ def test_the_stage_decides_as_the_definition_does_whatever_the_memory(
     assert statistics["near"] == (wanted["method"] == "near").sum()
     assert statistics["exact"] == (wanted["method"] == "exact").sum()
     assert statistics["documents"] == len(wanted)
+    in_blocks = memory == 2_500
+    assert (steps["jump"] > 0, steps["decide_block"] > 1, steps["against"] > 0) == (in_blocks, in_blocks, in_blocks)
     assert not any(part.kind == "scratch" for part in output.parts())
     assert not local_store.listing(f"{output.folder}/scratch")
 
@@ -241,8 +264,52 @@ def test_the_bytes_do_not_depend_on_workers_memory_or_the_order_of_rows(tmp_path
     assert kept[0].equals(kept[1])
 
 
+def test_what_a_unit_holds_is_bounded_by_the_memory_it_is_given(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrays of numpy, of all units whose input is not one part: 800 documents of one template, 2,000 in families."""
+    monkeypatch.setattr("stages.deduplicate.PIECE_BYTES", 1 << 14)
+    monkeypatch.setattr("stages.duplicate_groups.EDGES_AT_ONCE", 1 << 10)
+    template = [f"t{number}" for number in range(120)]
+    parts: dict[str, list[Document]] = {f"a-{part}": [] for part in range(4)}
+    for number in range(2_800):
+        family = [f"f{number // 4}w{place}" for place in range(140)]
+        words = [*template, *(f"x{number}y{place}" for place in range(20))] if number < 800 else [*family, f"{number}"]
+        parts[f"a-{number % 4}"].append((" ".join(words), "a", None, None))
+    found = Corpus(local_store, parts)
+    held: dict[int, Counter[str]] = {}
+    original = Deduplicate.run_unit
+
+    def run_unit(self: Deduplicate, unit: Unit, *others: Any) -> None:
+        tracemalloc.start()
+        original(self, unit, *others)
+        step, peak = unit.payload["step"], tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        held[self.memory][step] = max(held[self.memory][step], peak)
+
+    run(found, memory=SMALL)  # what is compiled and imported once is not counted
+    monkeypatch.setattr(Deduplicate, "run_unit", run_unit)
+    digests = set()
+    for memory in (SMALL, LARGE):
+        held[memory] = Counter()
+        local_store.remove_tree("outputs/deduplicate")
+        digests.add(run(found, memory=memory).digest)
+    assert len(digests) == 1
+    across = {"copies", "leaders", "buckets", "components", "weigh", "pack", "regroup", "decide", "decide_block"}
+    assert across - {"decide_block"} < held[LARGE].keys()
+    small = {step: held[SMALL][step] for step in across | {"spread", "against"}}
+    assert min(small[step] for step in across) > 0
+    assert max(small.values()) < SMALL + BASE, small
+    assert held[LARGE]["decide"] > SMALL + BASE
+
+
 @pytest.mark.parametrize("seed", range(3))
-def test_a_new_generation_is_what_a_full_run_gives_and_changes_nothing_old(local_store: Store, seed: int) -> None:
+def test_a_new_generation_is_what_a_full_run_gives_and_changes_nothing_old(
+    local_store: Store, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.duplicate_blocks.SAMPLES", 3)
+    monkeypatch.setattr("stages.deduplicate.SORTING_BYTES", 20)
+    steps = steps_done(monkeypatch)
     stems = ["a-0", "b-0", "c-0", "d-0", "e-0"]
     parts = corpus(seed, 260, stems)
     config = replace(CONFIG, threshold=0.6, bucket_limit=2, incremental=True)
@@ -252,7 +319,7 @@ def test_a_new_generation_is_what_a_full_run_gives_and_changes_nothing_old(local
         generation_of |= dict.fromkeys(some, generation)
         found = Corpus(local_store, {stem: parts[stem] for stem in stems if stem in generation_of})
         before = output
-        output = run(found, config, previous=before, memory=4_000)
+        output = run(found, config, previous=before, memory=2_500)
         assert len(output.read_json("about/generations")) == generation + 1
         wanted = expected(found, config, generation_of)
         # A cluster's size counts its own generation; what later ones add stands in `growth`.
@@ -268,6 +335,7 @@ def test_a_new_generation_is_what_a_full_run_gives_and_changes_nothing_old(local
                 if part.kind in ("decisions", "neighbours", "growth", "index", "bands", "ids"):
                     assert output.part(part.name) == part, "older parts are taken over as they lie"
     assert output is not None
+    assert min(steps["jump"], steps["against"], steps["decide"]) > 0
     again = run(found, config, previous=output)
     assert again.folder == output.folder, "without anything new the output is found"
     whole = run(found, replace(config, incremental=False), previous=output)
@@ -376,22 +444,26 @@ def test_damaged_text_is_noticed(local_store: Store) -> None:
 
 SCRIPT = """
 import sys
-from pathlib import Path
 from tests.stages.test_deduplicate import CONFIG, Corpus, Store, corpus, run
-import stages.duplicate_steps as steps
+import stages.duplicate_blocks
 
 if __name__ == "__main__":
+    stages.duplicate_blocks.SAMPLES = 3
     run(Corpus(Store(sys.argv[1]), corpus(7, 300, ["a-0", "b-0"])), memory=4_000, workers=2)
 """
 
 
-def test_killed_in_the_middle_of_its_buckets_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+def test_killed_in_the_middle_of_any_round_it_goes_on_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.duplicate_blocks.SAMPLES", 3)
     parts = corpus(7, 300, ["a-0", "b-0"])
     undisturbed = run(Corpus(Store(str(tmp_path / "whole")), parts), memory=4_000)
     script, workspace = tmp_path / "script.py", tmp_path / "killed"
     script.write_text(SCRIPT)
     kills = 0
-    for wanted in ("buckets-00003", "decided-000004"):
+    rounds = ("leaders-00001", "buckets-00003", "roots-0001-00002", "decided-000004", "earlier-*-00001", "kept-*-00002")
+    for wanted in rounds:
         environment = {**os.environ, "PYTHONPATH": os.getcwd()}
         child = subprocess.Popen([sys.executable, str(script), str(workspace)], env=environment, start_new_session=True)
         while child.poll() is None:
@@ -401,7 +473,7 @@ def test_killed_in_the_middle_of_its_buckets_it_goes_on_to_the_same_bytes(tmp_pa
                 break
             time.sleep(0.005)
         time.sleep(0.7)  # workers notice that their parent is gone
-    assert kills == 2
+    assert kills == len(rounds)
     folder = Store(str(workspace)).folders("outputs/deduplicate")
     assert folder
     assert not list(workspace.glob("outputs/deduplicate/*/manifest.json"))
