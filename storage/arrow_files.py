@@ -30,8 +30,9 @@ def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
     ValueError
         If columns are missing or left over, or if a column that must not be null has nulls.
     """
-    missing = [name for name in schema.names if name not in table.column_names]
-    extra = [name for name in table.column_names if name not in schema.names]
+    wanted, there = schema.names, table.column_names
+    missing = [name for name in wanted if name not in there]
+    extra = [name for name in there if name not in wanted]
     if missing or extra:
         raise ValueError(f"columns do not fit the schema: missing {missing}, not in the schema {extra}")
     columns = []
