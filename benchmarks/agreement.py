@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.datatrove import ask_version
 from benchmarks.documents import REPOSITORY, write_json_lines
 
 Rules = tuple[tuple[str, str, float, str], ...]
@@ -154,11 +155,7 @@ def main() -> None:
         return
     if not options.python:
         raise SystemExit("name the interpreter that has datatrove: --python")
-    asked = subprocess.run(
-        [options.python, "-c", "import datatrove, spacy; from importlib.metadata import version as v; "
-         "print('datatrove', v('datatrove') + ', spaCy', v('spacy'))"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    asked = ask_version(options.python)
     if asked.returncode:
         raise SystemExit(f"{options.python} has no datatrove and spaCy: skipped\n{asked.stderr.splitlines()[-1]}")
 

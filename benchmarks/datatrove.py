@@ -34,14 +34,17 @@ def peers(task: str, options: Mapping[str, Mapping[str, Any]]) -> dict[str, Peer
 def version() -> str | None:
     """What is measured, for the result; None where datatrove is missing."""
     python = os.environ.get(VARIABLE)
-    if not python:
-        return None
-    asked = subprocess.run(
+    asked = ask_version(python) if python else None
+    return asked.stdout.strip() if asked and asked.returncode == 0 else None
+
+
+def ask_version(python: str) -> subprocess.CompletedProcess[str]:
+    """An interpreter's answer to what datatrove and spaCy it has; it fails where one is missing."""
+    return subprocess.run(
         [python, "-c", "from importlib.metadata import version as v; import datatrove, spacy; "
          "print('datatrove', v('datatrove') + ', spaCy', v('spacy'))"],
         capture_output=True, text=True,
     )  # fmt: skip
-    return asked.stdout.strip() if asked.returncode == 0 else None
 
 
 def _peer(folder: Path, task: str, options: Mapping[str, Any]) -> Work:

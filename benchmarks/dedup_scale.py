@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import hashlib
 import itertools
 import json
 import subprocess
@@ -20,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from benchmarks.outputs import write_outputs
 from benchmarks.timing import forget_peak, machine, peak_memory
 from benchmarks.workers import Silent
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
@@ -60,42 +61,20 @@ def texts(number: int) -> Iterator[str]:
             yield " ".join(vocabulary[words])
 
 
-def write_inputs(store: Any, source: Iterator[str], number: int) -> tuple[dict[str, Any], int]:
-    """Outputs of ingest, quality and filter with these documents, and how many bytes of text they hold."""
-    import pyarrow as pa
+def parts(source: Iterator[str]) -> Iterator[pa.Table]:
+    """The documents of these texts, PART_ROWS a part."""
+    from corpus.texts import content_ids
+    from storage.schemas import DOCUMENTS
 
-    from storage.manifests import Counts
-    from storage.outputs import PartWriter, complete
-    from storage.schemas import DECISIONS, DOCUMENTS, ID_FIELD
-
-    features = pa.schema([ID_FIELD, pa.field("bytes", pa.int64())])
-    writers = {name: PartWriter(store, f"outputs/{name}/{name}", "unit") for name in ("ingest", "quality", "filter")}
-    size = 0
-    for part, _start in enumerate(range(0, number, PART_ROWS)):
-        some = list(itertools.islice(source, PART_ROWS))
-        rows, stem = len(some), f"synthetic-{part:05d}"
-        ids = pa.array([hashlib.blake2b(text.encode(), digest_size=16).digest() for text in some], pa.binary(16))
-        nothing = pa.nulls(rows, pa.string())
-        sizes = np.array([len(text.encode()) for text in some])
-        size += int(sizes.sum())
-        table = pa.table(
-            [ids, pa.array(some, pa.large_string()), pa.array(["synthetic"] * rows), pa.array([stem] * rows),
-             pa.array(range(rows)), nothing, nothing, nothing], schema=DOCUMENTS,
-        )  # fmt: skip
-        writers["ingest"].parquet(f"documents/{stem}", table, DOCUMENTS)
-        writers["quality"].parquet(f"features/{stem}", pa.table([ids, pa.array(sizes)], schema=features), features)
-        columns: list[Any] = [pa.nulls(rows, field.type) for field in DECISIONS]
-        columns[0], columns[2] = ids, pa.array([[]] * rows, pa.list_(pa.string()))
-        decided = pa.table(columns, names=DECISIONS.names)
-        writers["filter"].parquet(f"decisions/{stem}", decided, DECISIONS)
-    outputs = {
-        name: complete(
-            store, writer.folder, stage=name, version=1, fingerprint=name, parameters={}, inputs={},
-            parts=writer.parts, counts=Counts(number, number), numerics={}, timings={}, software={}, git={},
-        )
-        for name, writer in writers.items()
-    }  # fmt: skip
-    return outputs, size
+    for part in itertools.count():
+        some = pa.array(itertools.islice(source, PART_ROWS), pa.large_string())
+        if not len(some):
+            return
+        columns = {
+            "id": content_ids(some), "text": some, "source": pa.array(["synthetic"] * len(some)),
+            "uri": pa.array([f"synthetic-{part:05d}"] * len(some)), "record": pa.array(range(len(some))),
+        }  # fmt: skip
+        yield pa.table([columns.get(f.name, pa.nulls(len(some), f.type)) for f in DOCUMENTS], schema=DOCUMENTS)
 
 
 def measure(source: Iterator[str], number: int, folder: Path, memory: int) -> dict[str, Any]:
@@ -107,7 +86,11 @@ def measure(source: Iterator[str], number: int, folder: Path, memory: int) -> di
     from storage.filesystem import Store
 
     store = Store(str(folder))
-    inputs, size = write_inputs(store, source, number)
+    inputs: dict[str, Any] = dict(write_outputs(store, parts(itertools.islice(source, number))))
+    features = (
+        inputs["quality"].read(f"features/{part.stem}", ["bytes"]) for part in inputs["quality"].parts("features")
+    )
+    size = sum(sum(table.column("bytes").to_pylist()) for table in features)
     seconds: dict[str, float] = collections.defaultdict(float)
     written: collections.Counter[str] = collections.Counter()
     units: collections.Counter[str] = collections.Counter()

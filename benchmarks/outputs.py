@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,23 @@ _FEATURES = pa.schema([ID_FIELD, pa.field("bytes", pa.int64())])
 
 
 def save_outputs(folder: Path, documents: pa.Table, parts: int) -> tuple[Store, dict[str, Output]]:
-    """A new workspace: ingest, quality (bytes alone), filter and deduplicate of these documents; none is dropped."""
+    """A new workspace: `write_outputs` of these documents in so many parts."""
+    store = Store(tempfile.mkdtemp(dir=folder))
+    size = max(1, -(-documents.num_rows // parts))
+    some = (documents.slice(start, size).combine_chunks() for start in range(0, documents.num_rows, size))
+    return store, write_outputs(store, some)
+
+
+def write_outputs(store: Store, parts: Iterable[pa.Table]) -> dict[str, Output]:
+    """Outputs of ingest, quality (bytes alone), filter and deduplicate of documents, part by part; none is dropped."""
     import pyarrow.compute as pc
 
-    store = Store(tempfile.mkdtemp(dir=folder))
     writers = {
         name: PartWriter(store, f"outputs/{name}/{name}", "unit")
         for name in ("ingest", "quality", "filter", "deduplicate")
     }
-    size = max(1, -(-documents.num_rows // parts))
-    for number, start in enumerate(range(0, documents.num_rows, size)):
-        some = documents.slice(start, size).combine_chunks()
+    rows = 0
+    for number, some in enumerate(parts):
         stem, ids = f"data-{number:05d}", some.column("id").combine_chunks()
         sizes = pc.binary_length(some.column("text")).cast(pa.int64()).combine_chunks()
         columns = {"id": ids, "hits": pa.array([[]] * len(ids), DECISIONS.field("hits").type)}
@@ -42,11 +49,11 @@ def save_outputs(folder: Path, documents: pa.Table, parts: int) -> tuple[Store, 
         writers["quality"].parquet(f"features/{stem}", pa.table([ids, sizes], schema=_FEATURES), _FEATURES)
         for name in ("filter", "deduplicate"):
             writers[name].parquet(f"decisions/{stem}", decided, DECISIONS)
-    counts = Counts(documents.num_rows, documents.num_rows)
-    return store, {
+        rows += len(ids)
+    return {
         name: complete(
             store, writer.folder, stage=name, version=1, fingerprint=name, parameters={}, inputs={},
-            parts=writer.parts, counts=counts, numerics={}, timings={}, software={}, git={},
+            parts=writer.parts, counts=Counts(rows, rows), numerics={}, timings={}, software={}, git={},
         )
         for name, writer in writers.items()
     }  # fmt: skip

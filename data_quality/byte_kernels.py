@@ -23,7 +23,7 @@ LAST = np.uint64(0xC4CEB9FE1A85EC53)
 SHIFT = np.uint64(32)
 
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-_HIGH_BITS = np.uint64(0x8080808080808080)
+HIGH_BITS = np.uint64(0x8080808080808080)
 _LOW_BITS = np.uint64(0x7F7F7F7F7F7F7F7F)
 _FROM_A = np.uint64(0x3F3F3F3F3F3F3F3F)  # 0x80 - "A" in every byte
 _AFTER_Z = np.uint64(0x2525252525252525)  # 0x7f - "Z" in every byte
@@ -108,7 +108,7 @@ def hash_lower_ascii(values: Array, start: int, end: int) -> Any:
     while start < end:
         found = load(values, start, end)
         low = found & _LOW_BITS
-        capital = ((low + _FROM_A) ^ (low + _AFTER_Z)) & _HIGH_BITS
+        capital = ((low + _FROM_A) ^ (low + _AFTER_Z)) & HIGH_BITS
         state = step(state, found | (capital >> _TWO))
         start += 8
     return state

@@ -25,7 +25,7 @@ from data_quality.byte_kernels import (
     step,
     store_eight,
 )
-from data_quality.feature_kernels import find, listed
+from data_quality.feature_kernels import find, keep_neighbours, keep_repeated, listed
 from data_quality.mask_kernels import BLOCK, NONE, ONE, block_at, byte_mask, first_one, low_bits
 from data_quality.scan_kernels import DOT, ELLIPSIS, HYPHEN, ends_in_dots, strip
 from data_quality.split_kernels import CLASS_BITS, LETTER, NUMBER, PUNCTUATION, split_words
@@ -222,12 +222,7 @@ def _count_top_n_grams(
         if words < n:
             return
         if n > 2:
-            kept = 0
-            for k in range(living - 1):
-                here = alive[k]
-                alive[kept] = here
-                kept += alive[k + 1] == here + 1
-            living = kept
+            living = keep_neighbours(alive, living)
         size = capacity(living)
         table[:size] = -1
         best, best_count = np.int64(0), np.int64(1)
@@ -244,12 +239,7 @@ def _count_top_n_grams(
             if count > best_count or (count == best_count and earliest < best):
                 best, best_count = np.int64(earliest), np.int64(count)
         row[TOP_2_GRAM_CHARACTERS + n - 2] = best_count * (before[best + n] - before[best] + n - 1)
-        kept = 0
-        for k in range(living):
-            here = alive[k]
-            alive[kept] = here
-            kept += times[here] > 1
-        living = kept
+        living = keep_repeated(alive, living, times)
 
 
 @njit(cache=True, nogil=True)

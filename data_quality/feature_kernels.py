@@ -136,7 +136,7 @@ def _repeated_pairs(
     best_count = np.int64(1)
     for i in range(words - 1):
         gram = step(word_hashes[i] * LAST, word_hashes[i + 1])  # the order of the two words matters
-        grams[i] = gram
+        grams[i], alive[i] = gram, i
         slot = int((gram * LAST) >> SHIFT) & mask
         earliest = table[slot]
         while earliest >= 0 and grams[earliest] != gram:
@@ -153,19 +153,31 @@ def _repeated_pairs(
             best, best_count = np.int64(earliest), np.int64(count)
     if best < 0:
         return 0
-    living = _keep_repeated(alive, seen, words - 1)
+    living = keep_repeated(alive, words - 1, seen)
     counts[TOP_2_GRAM_CHARACTERS] = _top_characters(starts, grams, alive, living, best, 2)
     return living
 
 
 @njit(cache=True, nogil=True)
-def _keep_repeated(alive: Array, seen: Array, positions: int) -> int:
-    """Fills `alive` with the positions below `positions` that were seen more than once; says how many they are."""
-    living = 0
-    for i in range(positions):
-        alive[living] = i  # without a branch: which ones repeat is hard to predict
-        living += seen[i] > 1
-    return living
+def keep_repeated(alive: Array, living: int, seen: Array) -> int:
+    """Leaves of the first `living` positions in `alive` those that were seen more than once; says how many they are."""
+    kept = 0
+    for k in range(living):
+        here = alive[k]
+        alive[kept] = here  # without a branch: which ones repeat is hard to predict
+        kept += seen[here] > 1
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def keep_neighbours(alive: Array, living: int) -> int:
+    """Leaves of the first `living` positions in `alive`, ascending, those behind which the next one is there too."""
+    kept = 0
+    for k in range(living - 1):
+        here = alive[k]
+        alive[kept] = here
+        kept += alive[k + 1] == here + 1
+    return kept
 
 
 @njit(cache=True, nogil=True)
@@ -181,12 +193,7 @@ def _repeated_n_grams(
     """
     living = _repeated_pairs(word_hashes, starts, words, table, grams, seen, alive, counts)
     for n in range(3, 11):
-        # The (n-1)-gram one word on must repeat too, i.e. be the next entry: entries ascend.
-        kept = 0
-        for k in range(living - 1):
-            here = alive[k]
-            alive[kept] = here
-            kept += alive[k + 1] == here + 1
+        kept = keep_neighbours(alive, living)  # the (n-1)-gram one word on must repeat too
         if kept < 2:
             return
         size = capacity(kept)
@@ -215,11 +222,7 @@ def _repeated_n_grams(
             counts[TOP_2_GRAM_CHARACTERS + n - 2] = _top_characters(starts, grams, alive, kept, best, n)
         else:
             counts[DUPLICATE_5_GRAM_CHARACTERS + n - 5] = duplicate_characters
-        living = 0
-        for k in range(kept):
-            here = alive[k]
-            alive[living] = here
-            living += seen[here] > 1
+        living = keep_repeated(alive, kept, seen)
 
 
 @njit(cache=True, nogil=True)

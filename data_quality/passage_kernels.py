@@ -195,15 +195,20 @@ def find_passages(
 
 
 @njit(cache=True, nogil=True)
+def same_range(data: Array, start: int, end: int, other: Array, other_start: int, other_end: int) -> bool:
+    """Whether data[start:end] is other[other_start:other_end]."""
+    if end - start != other_end - other_start:
+        return False
+    while start < end and load(data, start, end) == load(other, other_start, other_end):
+        start += 8
+        other_start += 8
+    return start >= end
+
+
+@njit(cache=True, nogil=True)
 def same_bytes(
     data: Array, starts: Array, ends: Array, other: Array, other_starts: Array, other_ends: Array, same: Array
 ) -> None:
     """same[i] = whether data[starts[i]:ends[i]] is other[other_starts[i]:other_ends[i]]."""
     for i in range(starts.size):
-        size = ends[i] - starts[i]
-        equal = size == other_ends[i] - other_starts[i]
-        k = 0
-        while equal and k < size:
-            equal = data[starts[i] + k] == other[other_starts[i] + k]
-            k += 1
-        same[i] = equal
+        same[i] = same_range(data, starts[i], ends[i], other, other_starts[i], other_ends[i])

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from data_quality.byte_kernels import decode, load
-from data_quality.passage_kernels import KIND, WORDS, look_up
+from data_quality.byte_kernels import decode
+from data_quality.passage_kernels import KIND, WORDS, look_up, same_range
 from data_quality.word_kernels import mix64
 
 Array = Any  # numba compiles by dtype; the docstrings name it
@@ -195,16 +195,6 @@ def find_windows(
 
 
 @njit(cache=True, nogil=True)
-def _same_bytes(data: Array, start: int, end: int, other: Array, other_start: int, other_end: int) -> bool:
-    if end - start != other_end - other_start:
-        return False
-    while start < end and load(data, start, end) == load(other, other_start, other_end):
-        start += 8
-        other_start += 8
-    return start >= end
-
-
-@njit(cache=True, nogil=True)
 def _same_word(
     data: Array, start: int, end: int, other: Array, other_start: int, other_end: int,
     ascii_words: Array, folds: Array,
@@ -280,7 +270,7 @@ def mark_windows(
             k = width - 1 if at == before + 1 else 0
             while same and k < width:
                 word = (data, starts[i + k], ends[i + k], text_data, other_starts[at + k], other_ends[at + k])
-                same = _same_bytes(*word) or _same_word(*word, ascii_words, folds)
+                same = same_range(*word) or _same_word(*word, ascii_words, folds)
                 k += 1
             if not same:
                 if wrong < collisions.shape[0]:

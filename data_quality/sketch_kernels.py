@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from data_quality.byte_kernels import capacity, load_eight
+from data_quality.byte_kernels import HIGH_BITS, capacity, load_eight
+from data_quality.mask_kernels import NONE, ones
 from data_quality.word_kernels import WORD_MULTIPLIER, WORD_SEED, distinct_shingles, hash_words, longest, mix64
 
 Array = Any
 
-NONE = np.uint64(0)
-HIGH_BITS = np.uint64(0x8080808080808080)
-SEVEN, TOP, EACH = np.uint64(7), np.uint64(56), np.uint64(0x0101010101010101)
 LONG = 64
 """Bytes of ASCII from which a stretch is hashed by itself, and bytes that are not looked through for one."""
 MIX_1 = np.uint32(0x85EBCA6B)
@@ -92,10 +90,10 @@ def ascii_end(data: Array, start: int, end: int) -> int:
 @njit(cache=True, nogil=True)
 def others_in(data: Array, start: int, end: int) -> Any:
     """How many bytes are not ASCII, up to seven last ones aside."""
-    found = NONE
+    found = 0
     for i in range(start, end - 7, 8):
-        found += (((load_eight(data, np.int64(i)) & HIGH_BITS) >> SEVEN) * EACH) >> TOP
-    return np.int64(found)
+        found += ones(load_eight(data, np.int64(i)) & HIGH_BITS)
+    return found
 
 
 @njit(cache=True, nogil=True)

@@ -241,8 +241,11 @@ ORDER_FIELDS = (
 )  # fmt: skip
 """The fields of a training that its data order is made of."""
 
-LATER_FIELDS = {"shortest_bucket": TrainingConfig().shortest_bucket}
+LATER_FIELDS = {"shortest_bucket": TrainingConfig().shortest_bucket, "lanes": 0}
 """Those that checkpoints may lack which older versions wrote, at what they meant then."""
+
+LANE_FIELDS = ("block_sequences", "window_blocks")
+"""Those that mean nothing where there are no lanes."""
 
 
 def check_same_job(stored: Mapping[str, Any], wanted: Mapping[str, Any], name: str, position: int) -> None:
@@ -253,11 +256,7 @@ def check_same_job(stored: Mapping[str, Any], wanted: Mapping[str, Any], name: s
     behind it.
     """
     stored, wanted = (
-        {
-            **job,
-            "tokens": _begun(job["tokens"], position),
-            "training": {**LATER_FIELDS, **_laned(job["training"])},
-        }
+        {**job, "tokens": _begun(job["tokens"], position), "training": _order_of(job["training"])}
         for job in (stored, wanted)
     )
     for part, fields in {"model": None, "tokens": None, "training": ORDER_FIELDS}.items():
@@ -280,10 +279,10 @@ def _begun(tokens: Mapping[str, Any], position: int) -> dict[str, Any]:
     return found
 
 
-def _laned(training: Mapping[str, Any]) -> dict[str, Any]:
-    """A training without what means nothing where there are no lanes, of which older checkpoints do not know."""
-    skip = () if training.get("lanes") else ("block_sequences", "window_blocks")
-    return {"lanes": 0, **{key: value for key, value in training.items() if key not in skip}}
+def _order_of(training: Mapping[str, Any]) -> dict[str, Any]:
+    """What the data order of a training is made of: ORDER_FIELDS, as far as they mean anything."""
+    found = {**LATER_FIELDS, **training}
+    return {key: found.get(key) for key in ORDER_FIELDS if found["lanes"] or key not in LANE_FIELDS}
 
 
 def load_weights(store: Store, folder: str) -> dict[str, Tensor]:

@@ -157,6 +157,9 @@ class Repeats(Stage[RepeatsConfig]):
         writer.notes["used"] = uses
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
+        import polars as pl
+
+        from data_quality.identifiers import id_words
         from data_quality.repeats import FRAGMENTS, HOLDERS, PLACES, TEXTS, count_fragments, find_holders, find_places
         from storage.arrow_files import read_parquet, read_rows
 
@@ -181,7 +184,7 @@ class Repeats(Stage[RepeatsConfig]):
         rows = kept[find_holders(fragments, holders, candidates)]
         path = inputs["ingest"].part(f"documents/{stem}").path
         documents = read_rows(inputs["ingest"].store, path, ["id", "text"], rows)
-        texts, owners = documents.column("text").combine_chunks(), _beginnings(documents.column("id").combine_chunks())
+        texts, owners = documents.column("text").combine_chunks(), id_words(pl.Series(documents.column("id")))[0]
         if step == "places":
             places, found = find_places(texts, owners, candidates, self.config)
             writer.parquet(f"places/{stem}", places, PLACES)
@@ -315,16 +318,6 @@ def _compared(store: Store, repeated: Any, paths: Sequence[str]) -> tuple[Any, A
         before += used.size
         texts.append(read_parquet(store, path).column("text").take(pa.array(used)).combine_chunks())
     return (pa.concat_arrays(texts) if texts else pa.array([], pa.large_string())), rows
-
-
-def _beginnings(ids: Any) -> Any:
-    """The first eight bytes of ids as uint64, in their order."""
-    import numpy as np
-
-    if not len(ids):
-        return np.zeros(0, np.uint64)
-    values = np.frombuffer(ids.buffers()[1], np.uint8).reshape(-1, ids.type.byte_width)
-    return values[ids.offset : ids.offset + len(ids), :8].copy().view(">u8").ravel().astype(np.uint64)
 
 
 def make(config: RunConfig) -> Repeats:
