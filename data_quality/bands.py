@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from data_quality import duplicates_kernels
 from data_quality.duplicates_config import DeduplicateConfig
@@ -87,13 +86,6 @@ def sorted_places(first: Hashes, *further: Hashes) -> Integers:
         if (tied & (word[order[1:]] < word[order[:-1]])).any():  # equal first words are nearly always whole copies
             return np.lexsort((*reversed(further), first))
     return order
-
-
-def signature_matrix(column: pa.FixedSizeListArray) -> npt.NDArray[Any]:
-    """Signatures without nulls as uint32 or uint64 [documents, permutations]."""
-    width = column.type.list_size
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(values.reshape(len(column), width))
 
 
 @dataclass(frozen=True)

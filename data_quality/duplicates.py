@@ -25,11 +25,11 @@ import polars as pl
 import pyarrow as pa
 
 from data_quality import duplicates_kernels
-from data_quality.bands import Buckets, Groups, band_entries, joined, signature_matrix
+from data_quality.bands import Buckets, Groups, band_entries, joined
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.duplicates_statistics import add_statistics, count_fates, summary
 from data_quality.identifiers import id_words
-from data_quality.sketch import text_buffers, unsorted_shingle_sets
+from data_quality.sketch import signature_matrix, text_buffers, unsorted_shingle_sets
 from storage.schemas import ID_BYTES
 
 ReadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
@@ -430,7 +430,7 @@ def deduplicate(
     ----------
     documents
         One row an eligible document: `id` (16 bytes), `part` (integer), `row` (integer), `source`, `uri`,
-        `record`, `signature` (list or array of integers, null without words), `shingles`, and what the priority
+        `record`, `signature` (bytes, null without words), `shingles`, and what the priority
         rules need (`bytes`, `date`, `score`). `generation` (integer, 0 if absent): later ones never change earlier
         ones.
     read_texts
@@ -474,7 +474,7 @@ def deduplicate(
     total: dict[str, Any] = {"documents": len(documents), "without_words": without_words}
     bands = []
     if wanted.size:
-        hashes, rows = band_entries(_matrix(signatures), wanted.astype(np.uint32), config)
+        hashes, rows = band_entries(signature_matrix(signatures, sketch), wanted.astype(np.uint32), config)
         for band in range(config.bands):
             some = slice(band * wanted.size, (band + 1) * wanted.size)
             bands.append(Buckets.of((hashes[some],), rows[some].astype(np.int64)))
@@ -521,9 +521,3 @@ def with_dropped(decided: pl.DataFrame, config: DeduplicateConfig) -> pl.DataFra
         "drop-all": removed | (pl.col("cluster_size") > 1),
     }[config.mode]
     return decided.with_columns(dropped=dropped)
-
-
-def _matrix(signatures: pa.Array) -> npt.NDArray[Any]:
-    if isinstance(signatures, pa.FixedSizeListArray):
-        return signature_matrix(signatures)
-    return signature_matrix(signatures.cast(pa.list_(signatures.type.value_type, len(signatures[0]))))

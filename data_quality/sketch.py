@@ -28,8 +28,8 @@ def sketch(texts: pa.LargeStringArray | pa.ChunkedArray, config: SketchConfig) -
     Returns
     -------
     pa.Table
-        One row a text: `signature`, fixed_size_list<uint32 or uint64>[permutations], null for a text without words,
-        and `shingles`, int32, how many distinct n-grams it has. (`SIGNATURES` without the id.)
+        One row a text, `signature_schema` without the id: `signature`, the uint32 or uint64 numbers as bytes, null for
+        a text without words, and `shingles`, int32, how many distinct n-grams it has.
 
     Notes
     -----
@@ -43,12 +43,32 @@ def sketch(texts: pa.LargeStringArray | pa.ChunkedArray, config: SketchConfig) -
     counts = np.zeros(offsets.size - 1, dtype=np.int32)
     sketch_kernels.sketch_texts(data, offsets, *word_tables(), config.ngram, a, b, signatures, counts)
     schema = signature_schema(config.permutations, config.scheme)
-    signature = pa.FixedSizeListArray.from_arrays(
-        pa.array(signatures.reshape(-1)), type=schema.field("signature").type, mask=pa.array(counts == 0)
+    there = pa.array(counts > 0).buffers()[1]
+    signature = pa.FixedSizeBinaryArray.from_buffers(
+        schema.field("signature").type, counts.size, [there, pa.py_buffer(signatures)]
     )
     return pa.table(
         [signature, pa.array(counts)], schema=pa.schema([schema.field("signature"), schema.field("shingles")])
     )
+
+
+def signature_matrix(column: pa.Array, config: SketchConfig) -> npt.NDArray[Any]:
+    """Signatures without nulls as uint32 or uint64 [documents, permutations].
+
+    Raises
+    ------
+    ValueError
+        If they are not signatures of so many permutations.
+    """
+    kind = signature_schema(config.permutations, config.scheme).field("signature").type
+    if column.type != kind:
+        try:
+            column = column.cast(pa.large_binary()).cast(kind)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"these are not signatures of {config.permutations} permutations: {error}") from error
+    number = coefficients(config)[0].dtype
+    values = np.frombuffer(column.buffers()[1] or b"", dtype=number)
+    return values.reshape(-1, config.permutations)[column.offset : column.offset + len(column)]
 
 
 def shingle_sets(

@@ -42,8 +42,9 @@ def entries(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from data_quality.bands import band_entries, signature_matrix, sorted_places
+    from data_quality.bands import band_entries, sorted_places
     from data_quality.identifiers import id_words
+    from data_quality.sketch import signature_matrix
     from storage.schemas import BAND_ENTRIES, ID_ENTRIES
 
     stem = payload["stem"]
@@ -57,7 +58,7 @@ def entries(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     worded = pc.and_(eligible, pc.is_valid(sketched.column("signature")))
     signatures = sketched.column("signature").filter(worded).combine_chunks()
     rows = pc.indices_nonzero(worded).to_numpy().astype(np.uint32)
-    hashes, places = band_entries(signature_matrix(signatures), rows, stage.config)
+    hashes, places = band_entries(signature_matrix(signatures, stage.sketch), rows, stage.config)
     writer.ipc(f"bands/{stem}", pa.table({"hash": hashes, "row": places}), BAND_ENTRIES)
 
 

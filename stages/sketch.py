@@ -16,7 +16,7 @@ class Sketch(Stage[SketchConfig]):
     """MinHash over sets of word n-grams."""
 
     name = "sketch"
-    version = 1
+    version = 2
     needs = ("ingest",)
 
     def start(self, inputs: Inputs, writer: PartWriter) -> None:

@@ -162,12 +162,14 @@ FATE = pa.schema([ID_INDEX_OF_DECISIONS.field(name) for name in ("keeper", "simi
 
 
 def signature_schema(permutations: int, scheme: str = "affine32") -> pa.Schema:
-    """MinHash signatures: a null signature stands for a document without words."""
-    number = {"affine32": pa.uint32(), "affine64": pa.uint64()}[scheme]
+    """MinHash signatures: little-endian uint32 (affine32) or uint64 (affine64) numbers, one after the other.
+
+    A null signature stands for a document without words. As bytes, since Parquet takes lists apart number by number.
+    """
     return pa.schema(
         [
             ID_FIELD,
-            pa.field("signature", pa.list_(pa.field("item", number, nullable=False), permutations)),
+            pa.field("signature", pa.binary({"affine32": 4, "affine64": 8}[scheme] * permutations)),
             pa.field("shingles", pa.int32(), nullable=False),
         ]
     )

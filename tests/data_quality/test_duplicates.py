@@ -116,7 +116,7 @@ def by_definition(
             fate = decided[document["text"]]
             result[place] = ("exact", document["id"], 1.0) if fate is None else ("near", *fate)
             continue
-        mine = document["signature"]
+        mine = np.frombuffer(document["signature"] or b"", np.uint32).tolist()
         bands = [(b, tuple(mine[b * config.rows : (b + 1) * config.rows])) for b in range(config.bands)] if mine else []
         candidates = sorted({other for band in bands for other in buckets[band][: config.bucket_limit]})
         own = shingle_set(document["text"], ngram)

@@ -19,6 +19,7 @@ from data_quality.sketch import (
     coefficients,
     permutation_facts,
     shingle_sets,
+    signature_matrix,
     sketch,
     text_buffers,
     unsorted_shingle_sets,
@@ -78,7 +79,7 @@ def test_signatures_are_those_of_datasketch(texts: list[str], ngram: int, seed: 
         assert count == len(hashes)
         assert (signature is None) == (count == 0)
         if signature is not None:
-            assert signature == datasketch_signature(hashes, config).tolist()
+            assert signature == datasketch_signature(hashes, config).tobytes()
 
 
 @settings(deadline=None, max_examples=300)
@@ -137,8 +138,8 @@ def test_signatures_load_into_datasketch_and_its_index(scheme: Any) -> None:
     words = [f"w{number}" for number in range(200)]
     texts = [" ".join(words), " ".join([*words[:199], "other"]), " ".join(reversed(words))]
     loaded = [
-        MinHash(hashvalues=np.array(values, dtype=coefficients(config)[0].dtype), seed=config.seed, scheme=scheme)
-        for values in sketch(strings(texts), config)["signature"].to_pylist()
+        MinHash(hashvalues=values, seed=config.seed, scheme=scheme)
+        for values in signature_matrix(sketch(strings(texts), config)["signature"].chunk(0), config)
     ]
     index = MinHashLSH(num_perm=config.permutations, params=(18, 6))
     for name, signature in enumerate(loaded[1:], 1):
@@ -154,12 +155,22 @@ def test_hashes_and_signatures_never_change() -> None:
     text = strings(["The quick brown fox jumps over the lazy dog. 東京 Straße"])
     values, _ = unsorted_shingle_sets(text, CONFIG)
     assert values[:2].tolist() == FIRST_SHINGLES
-    assert sketch(text, CONFIG)["signature"][0].as_py()[:3] == FIRST_SIGNATURE
+    signatures = signature_matrix(sketch(text, CONFIG)["signature"].chunk(0), CONFIG)
+    assert signatures[0, :3].tolist() == FIRST_SIGNATURE
 
 
 def test_texts_that_differ_in_case_punctuation_and_space_only_have_one_signature() -> None:
     table = sketch(strings(["Hello, big WIDE World: again!", "hello big\nwide (world) again"]), CONFIG)
     assert table["signature"][0] == table["signature"][1]
+
+
+def test_signatures_of_other_permutations_are_refused() -> None:
+    column = sketch(strings(["one", "two"]), CONFIG)["signature"].chunk(0)
+    whole = signature_matrix(column, CONFIG)
+    assert (signature_matrix(column.slice(1), CONFIG) == whole[1:]).all()
+    assert (signature_matrix(column.cast(pa.large_binary()), CONFIG) == whole).all()
+    with pytest.raises(ValueError, match="not signatures of 107 permutations"):
+        signature_matrix(column, replace(CONFIG, permutations=107))
 
 
 def test_texts_without_words_have_no_signature() -> None:
@@ -208,7 +219,7 @@ def test_estimates_are_unbiased() -> None:
     for _ in range(200):
         names = [f"w{value}" for value in generator.integers(0, 2**60, shared + 2 * own)]
         pair = [" ".join(names[:shared] + names[shared:][side * own : (side + 1) * own]) for side in (0, 1)]
-        signatures = sketch(strings(pair), config)["signature"].to_pylist()
+        signatures = signature_matrix(sketch(strings(pair), config)["signature"].chunk(0), config)
         estimates.append(np.mean(np.equal(*signatures)))
     error = np.sqrt(true * (1 - true) / config.permutations / len(estimates))
     assert abs(np.mean(estimates) - true) < 4 * error

@@ -58,7 +58,7 @@ ROWS: dict[str, tuple[pa.Schema, st.SearchStrategy[dict[str, Any]]]] = {
         st.fixed_dictionaries(
             {
                 "id": identity,
-                "signature": st.one_of(st.none(), st.lists(st.integers(0, 2**32 - 1), min_size=4, max_size=4)),
+                "signature": st.one_of(st.none(), st.binary(min_size=16, max_size=16)),
                 "shingles": st.integers(0, 9),
             }
         ),
