@@ -16,7 +16,7 @@ from model.schedule import Schedule
 from model.shard_cache import ShardCache
 from model.shards import TokenShard, TokenStream
 from storage.cache import RemoteFile
-from storage.filesystem import Store, is_local, private_folder
+from storage.filesystem import Store, is_file_digest, is_local, private_folder
 
 Kind = TypeVar("Kind", bound=Schedule)
 
@@ -25,7 +25,7 @@ Kind = TypeVar("Kind", bound=Schedule)
 class Shard:
     """A token shard: where it lies, its tokens where they are known, and its source.
 
-    `bytes` and `digest` ("blake2b:hex") of the file are what a shard of a remote store (`path` is a URL) needs.
+    `bytes` and `digest` ("sha256:hex") of the file are what a shard of a remote store (`path` is a URL) needs.
     """
 
     path: str
@@ -138,8 +138,8 @@ def _shards(values: Iterable[Any], where: str) -> tuple[Shard, ...]:
                 f"{where}[{number}] = {value!r} is neither a path nor an object with path, tokens, source, bytes, "
                 "digest"
             ) from None
-        if found[-1].is_remote and (found[-1].bytes is None or not str(found[-1].digest).startswith("blake2b:")):
+        if found[-1].is_remote and (found[-1].bytes is None or not is_file_digest(found[-1].digest)):
             raise ValueError(
-                f"{where}[{number}] = {value!r} lies in a remote store: give its `bytes` and its `digest` (blake2b:hex)"
+                f"{where}[{number}] = {value!r} lies in a remote store: give its `bytes` and its `digest` (sha256:hex)"
             )
     return tuple(found)

@@ -195,25 +195,18 @@ def members(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     wanted = np.union1d(numbers, copied)
     where = f"documents/{place.stem}"
     frame, texts = _documents(stage, place, wanted, inputs, writer, ["id", "text"])
-    again = pl.Series(np.isin(wanted, copied))
-    some = frame.filter(again)
-    check_ids(some["id"], texts.filter(again.to_arrow()), some["row"], where)
+    some = frame.filter(pl.Series(np.isin(wanted, copied)))
+    check_ids(some["id"], texts.take(some["place"].to_arrow()), some["row"], where)
     chosen = pl.Series(np.isin(wanted, numbers))
-    signatures = f"signatures/{place.stem}"
-    shingles = read_rows(
-        writer.store, inputs["sketch"].part(signatures).path, ["shingles"], (numbers - place.start).tolist()
-    )
+    signatures = inputs["sketch"].part(f"signatures/{place.stem}").path
+    shingles = read_rows(writer.store, signatures, ["shingles"], numbers - place.start)
     copies = np.ones(numbers.size, dtype=np.int64)
     inside = np.isin(repeated, numbers)
     copies[np.searchsorted(numbers, repeated[inside])] = often[inside]
-    frame = (
-        frame.with_row_index("place")
-        .filter(chosen)
-        .with_columns(
-            pl.Series("group", grouping.of(writer, numbers)),
-            pl.Series("copies", copies),
-            pl.Series("shingles", shingles.column(0)),
-        )
+    frame = frame.filter(chosen).with_columns(
+        pl.Series("group", grouping.of(writer, numbers)),
+        pl.Series("copies", copies),
+        pl.Series("shingles", shingles.column(0)),
     )
     table = decided_by(frame, texts, stage.config, stage.sketch, where)
     writer.ipc(f"{SCRATCH}/members-{place.stem}", table, member_schema(stage.config))
@@ -223,23 +216,27 @@ def members(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
 def _documents(
     stage: Deduplicate, place: Place, numbers: Any, inputs: Inputs, writer: PartWriter, names: list[str]
 ) -> Any:
-    """Some documents of a part as a frame (what is asked for, what the survivor priority goes by) and their texts."""
-    import polars as pl
+    """Some documents of a part as a frame: what is asked for, what the survivor priority goes by.
 
-    from storage.arrow_files import read_rows
+    `place` says where the text of each stands among the texts beside it, which are those of whole row groups.
+    """
+    import polars as pl
+    import pyarrow as pa
+
+    from storage.arrow_files import read_row_groups, read_rows
 
     rows = numbers - place.start
     needed = [("source-order", "source"), ("newest", "date"), ("oldest", "date")]
     names = list(dict.fromkeys([*names, *(name for rule, name in needed if rule in stage.config.priority)]))
     features = _features(stage, inputs, place.stem)
-    documents, measured = (
-        read_rows(writer.store, inputs[stage_name].part(f"{kind}/{place.stem}").path, columns, rows)
-        for stage_name, kind, columns in (("ingest", "documents", names), ("quality", "features", features))
-    )
+    measured = read_rows(writer.store, inputs["quality"].part(f"features/{place.stem}").path, features, rows)
+    documents, at = read_row_groups(writer.store, inputs["ingest"].part(f"documents/{place.stem}").path, names, rows)
     texts = documents.column("text").combine_chunks() if "text" in names else None
-    frame = pl.DataFrame(pl.from_arrow(documents.select([name for name in names if name != "text"]))).with_columns(
+    facts = documents.select([name for name in names if name != "text"]).take(pa.array(at))
+    frame = pl.DataFrame(pl.from_arrow(facts)).with_columns(
         pl.Series("number", numbers),
         pl.Series("row", rows),
+        pl.Series("place", at),
         pl.Series("bytes", measured.column("bytes")),
         generation=pl.lit(place.generation, pl.Int32),
     )
@@ -253,11 +250,13 @@ def _features(stage: Deduplicate, inputs: Inputs, stem: str) -> list[str]:
     import difflib
 
     from stages.base import StageError
+    from storage.arrow_files import open_parquet
 
     score = stage.config.score
     if score is None or score == "bytes":
         return ["bytes"]
-    names = inputs["quality"].read(f"features/{stem}", None).column_names
+    with open_parquet(inputs["quality"].store, inputs["quality"].part(f"features/{stem}").path) as file:
+        names = file.schema_arrow.names
     if score not in names:
         near = difflib.get_close_matches(score, names, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -125,12 +125,14 @@ def reusable_receipts(store: Store, stage: str, folder: str, *, others: bool) ->
 
 
 def usable(store: Store, path: str, sizes: dict[str, int]) -> Receipt | None:
-    """The receipt at `path` if all its files are there with the right sizes."""
+    """The receipt at `path` if all its files are there with the right sizes, and scratch files with their content."""
     receipt = read_receipt(store, path)
     for part in receipt.parts:
         if part.path not in sizes:
             sizes.update(store.listing(str(PurePosixPath(part.path).parent)))
         if sizes.get(part.path) != part.bytes:
+            return None
+        if part.kind == SCRATCH and not store.has_digest(part.path, part.digest):
             return None
     return receipt
 

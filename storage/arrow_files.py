@@ -9,12 +9,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from storage.filesystem import Store
+
+Rows = Sequence[int] | npt.NDArray[np.int64]
+Places = npt.NDArray[np.int64]
 
 COMPRESSION = "zstd"
 COMPRESSION_LEVEL = 1
@@ -78,7 +83,8 @@ def write_parquet(file: Path, table: pa.Table, schema: pa.Schema) -> None:
         use_dictionary=[f.name for f in schema if pa.types.is_string(f.type)],
         # Counts and row numbers: an eighth of the bytes go through the compressor.
         column_encoding={f.name: "DELTA_BINARY_PACKED" for f in schema if pa.types.is_int64(f.type)},
-        write_statistics=True,
+        # The smallest and largest text would lie in the footer, whole.
+        write_statistics=[f.name for f in schema if pa.types.is_primitive(f.type)],
         data_page_version="2.0",
         version="2.6",
         store_schema=True,
@@ -91,24 +97,32 @@ def write_parquet(file: Path, table: pa.Table, schema: pa.Schema) -> None:
 
 def write_ipc(file: Path, table: pa.Table, schema: pa.Schema) -> None:
     """Write a local Arrow IPC file with one uncompressed record batch, so that it can be mapped into memory."""
-    # Copying by row numbers leaves out what slices and nulls hide in their buffers, which would be written too.
     whole = cast(table, schema).combine_chunks()
-    whole = whole.take(pa.arange(0, whole.num_rows)).combine_chunks()
-    batches = whole.to_batches() or [pa.RecordBatch.from_pylist([], schema=schema)]
+    # Copying by row numbers leaves out what slices and nulls hide in their buffers, which would be written too.
+    rows = pa.arange(0, whole.num_rows)
+    plain = [c if c.num_chunks and _is_plain(c.chunk(0)) else c.take(rows).combine_chunks() for c in whole.columns]
+    batches = pa.Table.from_arrays(plain, schema=schema).to_batches() or [pa.RecordBatch.from_pylist([], schema=schema)]
     if len(batches) != 1:
         raise ValueError(f"{file}: {len(batches)} record batches where there must be one")
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(batches[0])
 
 
+def _is_plain(array: pa.Array) -> bool:
+    """Whether the buffers hold nothing but the values, as far as that is told without looking at them."""
+    if not len(array) or array.offset or array.null_count:
+        return False
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        ends = array.offsets[0].as_py(), array.offsets[-1].as_py()
+        return ends == (0, len(array.values)) and _is_plain(array.values)
+    return bool(pa.types.is_integer(array.type) or pa.types.is_fixed_size_binary(array.type))
+
+
 def read_parquet(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A Parquet file as a table; OSError naming the file if it is missing or damaged."""
-    names = list(columns) if columns is not None else None
     try:
-        if store.is_local:
-            return pq.read_table(store.local(path), columns=names, memory_map=True, partitioning=None)
-        with store.open(path) as stream:
-            return pq.read_table(stream, columns=names, partitioning=None, use_threads=False, pre_buffer=False)
+        with open_parquet(store, path) as file:
+            return _select(file.read(columns, use_threads=store.is_local), columns)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
@@ -123,33 +137,57 @@ def open_parquet(store: Store, path: str) -> Iterator[pq.ParquetFile]:
     interpreter ends takes the process with it.
     """
     if store.is_local:
-        with pq.ParquetFile(store.local(path), memory_map=True) as file:
+        with pq.ParquetFile(store.local(path), memory_map=True, pre_buffer=False) as file:
             yield file
     else:
         with store.open(path) as stream:
             yield pq.ParquetFile(stream)
 
 
-def read_rows(store: Store, path: str, columns: Sequence[str], rows: Sequence[int]) -> pa.Table:
+def _select(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+    """The columns in the order asked for; ArrowInvalid for one that is not there."""
+    if columns is None:
+        return table
+    if missing := [name for name in columns if name not in table.column_names]:
+        raise pa.ArrowInvalid(f"it has no columns {missing}")
+    return table.select(list(columns))
+
+
+def read_rows(store: Store, path: str, columns: Sequence[str], rows: Rows) -> pa.Table:
     """Some rows (ascending) of a Parquet file; row groups without any of them are not read.
 
     OSError naming the file if it is damaged, IndexError if it has no such rows.
     """
-    wanted = pa.array(rows, pa.int64())
-    tables = []
+    found = _row_groups(store, path, columns, rows)
+    return pa.concat_tables([group.take(pa.array(places)) for group, places in found])
+
+
+def read_row_groups(store: Store, path: str, columns: Sequence[str], rows: Rows) -> tuple[pa.Table, Places]:
+    """The whole row groups that `read_rows` reads, and the places of its rows in them: nothing is copied."""
+    tables, found, before = [], [], 0
+    for group, places in _row_groups(store, path, columns, rows):
+        tables.append(group)
+        found.append(before + places)
+        before += group.num_rows
+    return pa.concat_tables(tables), np.concatenate(found)
+
+
+def _row_groups(store: Store, path: str, columns: Sequence[str], rows: Rows) -> Iterator[tuple[pa.Table, Places]]:
+    """Row groups with any of the rows and the places of these in each; one without rows if there are none."""
+    wanted = np.asarray(rows, dtype=np.int64)
     try:
         with open_parquet(store, path) as file:
+            yield _select(file.schema_arrow.empty_table(), columns), wanted[:0]
             start = taken = 0
             for group in range(file.num_row_groups):
                 end = start + file.metadata.row_group(group).num_rows
-                upto = taken + pc.sum(pc.less(wanted.slice(taken), end)).as_py() if taken < len(wanted) else taken
+                upto = int(np.searchsorted(wanted, end))
                 if upto > taken:
-                    some = pc.subtract(wanted.slice(taken, upto - taken), start)
-                    tables.append(file.read_row_group(group, list(columns), use_threads=store.is_local).take(some))
+                    table = file.read_row_group(group, list(columns), use_threads=store.is_local)
+                    yield _select(table, columns), wanted[taken:upto] - start
                 start, taken = end, upto
-            if taken < len(wanted):
+            if taken < wanted.size:
                 raise IndexError(f"{store.url}/{path} has {start} rows, the row {wanted[-1]} was asked for")
-            return pa.concat_tables(tables) if tables else file.schema_arrow.empty_table().select(list(columns))
     except (pa.ArrowException, OSError) as error:
         raise OSError(f"{store.url}/{path} cannot be read as Parquet: {error}") from error
 

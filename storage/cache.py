@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.filesystem import Store, digest_stream
+from storage.filesystem import Store, has_digest
 
 TRIES = 5
 """How often a file is asked for, with 1, 2, 4 … seconds between, when the store or the network fails."""
@@ -39,7 +39,7 @@ class CacheClosed(RuntimeError):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a store, with the size in bytes and the digest ("blake2b:hex") that it must have."""
+    """A file of a store, with the size in bytes and the digest ("sha256:hex") that it must have."""
 
     store: Store
     path: str
@@ -193,7 +193,7 @@ class FileCache:
         if written < file.bytes:
             raise OSError(errno.EIO, f"ends after {written} of {file.bytes} bytes", f"{file.store.url}/{file.path}")
         with partial.open("rb") as stream:
-            if written != file.bytes or digest_stream(stream) != file.digest:
+            if written != file.bytes or not has_digest(stream, file.digest):
                 raise CacheError("has other content in the store than its digest says: look with `gristmill verify`")
 
     @contextlib.contextmanager

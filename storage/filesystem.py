@@ -14,28 +14,51 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from storage.remote import RemoteFiles
 
 TEMPORARY_PREFIX = ".tmp-"
-DIGEST_ALGORITHM = "blake2b"
+FILE_DIGEST = "sha256"
+_ALGORITHMS: Mapping[str, Callable[[], Any]] = {
+    FILE_DIGEST: hashlib.sha256,
+    "blake2b": partial(hashlib.blake2b, digest_size=32),
+}
 _CHUNK = 1 << 20
 
 
 def digest_bytes(data: bytes) -> str:
-    """The digest of `data` as "blake2b:hex" (256 bits)."""
-    return f"{DIGEST_ALGORITHM}:{hashlib.blake2b(data, digest_size=32).hexdigest()}"
+    """The digest of what is no file as "blake2b:hex" (256 bits)."""
+    return f"blake2b:{hashlib.blake2b(data, digest_size=32).hexdigest()}"
 
 
-def digest_stream(stream: IO[bytes]) -> str:
-    """The digest of everything left in `stream`, read in pieces of 1 MiB."""
-    state = hashlib.blake2b(digest_size=32)
+def digest_stream(stream: IO[bytes], algorithm: str = FILE_DIGEST) -> str:
+    """The digest of everything left in `stream`, read in pieces of 1 MiB, as "sha256:hex": what `sha256sum` says."""
+    state = _ALGORITHMS[algorithm]()
     while chunk := stream.read(_CHUNK):
         state.update(chunk)
-    return f"{DIGEST_ALGORITHM}:{state.hexdigest()}"
+    return f"{algorithm}:{state.hexdigest()}"
+
+
+def is_file_digest(digest: str | None) -> bool:
+    """Whether `has_digest` knows the algorithm of this digest."""
+    return digest is not None and digest.partition(":")[0] in _ALGORITHMS
+
+
+def has_digest(stream: IO[bytes], digest: str) -> bool:
+    """Whether everything left in `stream` has this digest, by the algorithm that it names (older files: blake2b).
+
+    Raises
+    ------
+    ValueError
+        If that is no algorithm known here.
+    """
+    if not is_file_digest(digest):
+        raise ValueError(f"{digest!r} is not a digest of one of {', '.join(_ALGORITHMS)}")
+    return digest_stream(stream, digest.partition(":")[0]) == digest
 
 
 def is_local(url: str) -> bool:
@@ -137,9 +160,14 @@ class Store:
             raise ValueError(f"{self.url}/{path} is not valid JSON: {error}") from error
 
     def digest(self, path: str) -> str:
-        """The digest of a file's bytes as "blake2b:hex"."""
+        """The digest of a file's bytes as "sha256:hex"."""
         with self.open(path) as stream:
             return digest_stream(stream)
+
+    def has_digest(self, path: str, digest: str) -> bool:
+        """Whether a file has the digest, see `has_digest`."""
+        with self.open(path) as stream:
+            return has_digest(stream, digest)
 
     def listing(self, prefix: str = "") -> dict[str, int]:
         """Every file below a folder with its size in bytes, by path relative to the store, sorted.
@@ -202,19 +230,20 @@ class Store:
         """`create` for a JSON value, with sorted keys and an indent people can read."""
         self.create(path, json_bytes(value, f"{self.url}/{path}"))
 
-    def publish(self, file: Path, path: str) -> None:
+    def publish(self, file: Path, path: str, *, durable: bool = True) -> None:
         """Make a finished local file appear at `path`; FileExistsError if something is there already.
 
         On a local store `file` and what is published may be one file on disk afterwards: it must not be written to
-        again, only removed.
+        again, only removed. Without `durable` it outlives the process, but not always the machine.
         """
         if not self.is_local:
             self._remote.create(file, self._full(path))
             return
         target = self.local(path)
         _make_folder(target.parent)
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
+        if durable:
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
         try:
             os.link(file, target)
         except FileExistsError as error:
@@ -223,7 +252,7 @@ class Store:
             if error.errno == errno.EXDEV:
                 with self.temporary(path) as copy:
                     shutil.copyfile(file, copy)
-                    self.publish(copy, path)
+                    self.publish(copy, path, durable=durable)
                 return
             if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP):
                 raise OSError(
@@ -233,7 +262,8 @@ class Store:
                     str(target),
                 ) from error
             raise
-        _sync_folder(target.parent)
+        if durable:
+            _sync_folder(target.parent)
 
     def replace(self, path: str, data: bytes) -> None:
         """Write a file over an older one, atomically. Only for run records and heartbeats."""
@@ -322,6 +352,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-__all__ = ["DIGEST_ALGORITHM", "TEMPORARY_PREFIX", "Store", "digest_bytes", "digest_stream", "json_bytes"]

@@ -26,7 +26,10 @@ from storage.manifests import Counts, ManifestError, Part
 OUTPUTS = "outputs"
 RECEIPTS = "receipts"
 SCRATCH = "scratch"
-"""The kind of files that only carry from one round of units to the next."""
+"""The kind of files that only carry from one round of units to the next.
+
+They may be lost with the machine (not with a process): who takes over a receipt compares their digests.
+"""
 
 
 def output_folder(stage: str, name: str) -> str:
@@ -132,7 +135,7 @@ class Output:
         found = _file_problems(self.store, parts)
         if digests:
             for part in parts:
-                if part.path not in found and self.store.digest(part.path) != part.digest:
+                if part.path not in found and not self.store.has_digest(part.path, part.digest):
                     found[part.path] = f"{part.path} has other content than its digest says"
         return list(found.values())
 
@@ -153,7 +156,7 @@ def _fetch(store: Store, part: Part, folder: str) -> Path:
 
 
 def _file_problems(store: Store, parts: Sequence[Part]) -> dict[str, str]:
-    """Files of parts that are missing or of the wrong size, by path; one listing a folder."""
+    """Files of parts that are missing or of the wrong size, by path; scratch files of other content too."""
     sizes: dict[str, int] = {}
     for folder in sorted({str(PurePosixPath(part.path).parent) for part in parts}):
         sizes.update(store.listing(folder))
@@ -164,6 +167,8 @@ def _file_problems(store: Store, parts: Sequence[Part]) -> dict[str, str]:
             found[part.path] = f"{part.path} is missing"
         elif size != part.bytes:
             found[part.path] = f"{part.path} has {size} bytes where {part.bytes} were written"
+        elif part.kind == SCRATCH and not store.has_digest(part.path, part.digest):
+            found[part.path] = f"{part.path} has other content than was written"
     return found
 
 
@@ -297,7 +302,7 @@ class PartWriter:
         while True:
             path = f"{self.folder}/{name}{'' if number == 1 else f'~{number}'}{suffix}"
             try:
-                self.store.publish(file, path)
+                self.store.publish(file, path, durable=not name.startswith(f"{SCRATCH}/"))
                 break
             except FileExistsError:
                 # If it is removed in this moment, its name is free again.

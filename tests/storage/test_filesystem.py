@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import pickle
 import threading
@@ -26,7 +27,13 @@ def test_what_is_created_is_read_back(store: Store) -> None:
     assert not store.exists("a/b"), "a folder is not a file"
     assert store.size("a/b/c.txt") == 5
     assert store.read_bytes("a/b/c.txt") == b"hello"
-    assert store.digest("a/b/c.txt") == digest_bytes(b"hello")
+    digest = f"sha256:{hashlib.sha256(b'hello').hexdigest()}"
+    assert store.digest("a/b/c.txt") == digest
+    assert store.has_digest("a/b/c.txt", digest)
+    assert store.has_digest("a/b/c.txt", digest_bytes(b"hello")), "as older versions named files"
+    assert not store.has_digest("a/b/c.txt", digest_bytes(b"hell"))
+    with pytest.raises(ValueError, match="'md5:00' is not a digest of one of sha256, blake2b"):
+        store.has_digest("a/b/c.txt", "md5:00")
     with store.open("a/b/c.txt") as first, store.open("a/b/c.txt") as second:
         assert first.read(3) == b"hel"
         assert second.read() == b"hello", "readers do not share a position"
@@ -70,7 +77,7 @@ def test_files_sent_in_several_parts_are_exclusive_too(
     with pytest.raises(FileExistsError):
         s3_store.publish(second, "large.bin")
     assert s3_store.size("large.bin") == 11 << 20
-    assert s3_store.digest("large.bin") == digest_bytes(first.read_bytes())
+    assert s3_store.digest("large.bin") == f"sha256:{hashlib.sha256(first.read_bytes()).hexdigest()}"
 
 
 def test_a_file_where_a_folder_is_needed_is_not_taken_for_a_lost_race(local_store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -290,13 +291,23 @@ def test_the_manifest_is_the_last_file(local_store: Store, monkeypatch: pytest.M
     published: list[str] = []
     real = Store.publish
 
-    def publish(store: Store, file: Path, path: str) -> None:
-        real(store, file, path)
+    def publish(store: Store, file: Path, path: str, *, durable: bool = True) -> None:
+        real(store, file, path, durable=durable)
         published.append(path.removeprefix(f"{FOLDER}/"))
 
     monkeypatch.setattr(Store, "publish", publish)
     finish(local_store, [unit(local_store, "k", 1)])
     assert published == ["decisions/k.parquet", "about/k.json", "receipts/k.json", MANIFEST]
+
+
+def test_all_but_scratch_files_are_forced_to_the_disk(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (synced.append(os.fstat(number).st_ino), real(number))[1])
+    writer = PartWriter(local_store, FOLDER, "k")
+    parts = [writer.json("scratch/k", 1), writer.json("decisions/k", 1)]
+    forced = [local_store.local(part.path).stat().st_ino in synced for part in parts]
+    assert forced == [False, True]
 
 
 def test_completing_twice_keeps_the_first_manifest(store: Store) -> None:
