@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from data_quality import duplicates_kernels
 from data_quality.bands import Buckets, Groups, band_entries, joined
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.duplicates_statistics import add_statistics, count_fates, summary
-from data_quality.identifiers import id_words
+from data_quality.identifiers import id_bytes, id_words
 from data_quality.sketch import signature_matrix, text_buffers, unsorted_shingle_sets
 from storage.schemas import ID_BYTES
 
@@ -143,13 +144,12 @@ def members(
 def check_ids(ids: pl.Series, texts: pa.LargeStringArray, rows: pl.Series, where: str) -> None:
     """Raises ValueError unless every id is the digest of its text: texts of one id are then equal byte for byte."""
     data, offsets = text_buffers(texts)
-    view = data.data
-    digests = [
-        hashlib.blake2b(view[start:end], digest_size=ID_BYTES).digest() for start, end in pairwise(offsets.tolist())
-    ]
-    wrong = (ids != pl.Series(digests, dtype=pl.Binary)).arg_true()
-    if len(wrong):
-        at = wrong[0]
+    view, digest = data.data, partial(hashlib.blake2b, digest_size=ID_BYTES)
+    digests = b"".join([digest(view[start:end]).digest() for start, end in pairwise(offsets.tolist())])
+    said = np.frombuffer(digests, dtype=np.uint8).reshape(-1, ID_BYTES)
+    wrong = np.flatnonzero((said != id_bytes(ids)).any(axis=1))
+    if wrong.size:
+        at = int(wrong[0])
         raise ValueError(
             f"{where}, row {rows[at]}: the text is not that of its id {ids[at].hex()}, which is a digest of the text: "
             "the document parts are damaged, check them with `gristmill verify`"

@@ -7,11 +7,13 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.schemas import ID_BYTES
 
 
-def id_words(ids: pl.Series) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+def id_words(ids: pl.Series | pa.Array) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """The first and the last 8 bytes of every id as big-endian uint64, so that integers sort as the bytes do.
 
     Raises
@@ -19,14 +21,21 @@ def id_words(ids: pl.Series) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uin
     ValueError
         If an id is missing or not 16 bytes long.
     """
-    sizes = ids.bin.size()
-    if ids.null_count() or (sizes != ID_BYTES).any():
-        row = int((sizes.fill_null(0) != ID_BYTES).arg_max() or 0)
-        raise ValueError(f"row {row}: id {ids[row]!r} is not {ID_BYTES} bytes; ids come from the documents' parts")
-    # Concatenated by Polars, since the memory of a binary column need not be contiguous.
-    packed = b"".join(ids.to_list())
-    words = np.frombuffer(packed, dtype=">u8").astype(np.uint64).reshape(-1, 2)
+    words = id_bytes(ids).view(">u8").astype(np.uint64)
     return words[:, 0].copy(), words[:, 1].copy()
+
+
+def id_bytes(ids: pl.Series | pa.Array) -> npt.NDArray[np.uint8]:
+    """The bytes of every id, uint8 [ids, 16]; ValueError as `id_words`."""
+    column = ids.to_arrow() if isinstance(ids, pl.Series) else ids
+    sizes = pc.fill_null(pc.binary_length(column), -1)
+    wrong = pc.index(pc.not_equal(sizes, ID_BYTES), True).as_py()
+    if wrong >= 0:
+        value = column[wrong].as_py()
+        raise ValueError(f"row {wrong}: id {value!r} is not {ID_BYTES} bytes; ids come from the documents' parts")
+    column = column.cast(pa.binary(ID_BYTES))
+    values = np.frombuffer(column.buffers()[1] or b"", dtype=np.uint8).reshape(-1, ID_BYTES)
+    return values[column.offset : column.offset + len(column)]
 
 
 def seeded_hash(ids: pl.Series, seed: int, purpose: str) -> npt.NDArray[np.uint64]:

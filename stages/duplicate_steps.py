@@ -38,7 +38,6 @@ DUPLICATED = "duplicated"
 def entries(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
     """The bands and ids of the eligible documents of a part, sorted."""
     import numpy as np
-    import polars as pl
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -51,7 +50,7 @@ def entries(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     eligible = pc.is_null(inputs["filter"].read(f"decisions/{stem}", ["dropped_by"]).column("dropped_by"))
     sketched = inputs["sketch"].read(f"signatures/{stem}", ["id", "signature"])
     rows = pc.indices_nonzero(eligible).to_numpy().astype(np.uint32)
-    high, low = id_words(pl.Series(pl.from_arrow(sketched.column("id").filter(eligible))))
+    high, low = id_words(sketched.column("id").filter(eligible).combine_chunks())
     order = sorted_places(high, low)
     table = pa.table({"high": high[order], "low": low[order], "row": rows[order]})
     writer.ipc(f"ids/{stem}", table, ID_ENTRIES)
@@ -364,16 +363,15 @@ def decisions(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
     reason = pl.col("method").replace_strict(REASONS, default=DUPLICATED, return_dtype=pl.String)
     hit = pl.when(eligible).then(pl.when("dropped").then(reason)).otherwise(pl.lit(_earlier()))
     told = pl.when(pl.col("method").is_not_null()).then(reason)
-    table = joined.select(
-        "id",
-        dropped_by=hit,
-        hits=pl.concat_list(pl.coalesce(hit, told)).list.drop_nulls(),
-        keeper="keeper",
-        similarity="similarity",
-        method="method",
-        split=pl.lit(None, pl.String),
-        repeats=pl.lit(None, pl.Int32),
-    ).to_arrow()
+    said = joined.select("id", "keeper", "similarity", "method", dropped_by=hit, hit=pl.coalesce(hit, told)).to_arrow()
+    hits = said.column("hit").combine_chunks().cast(pa.string())
+    ends = np.append(0, np.cumsum(hits.is_valid().to_numpy(zero_copy_only=False)))
+    told_of = {
+        **{name: said.column(name) for name in ("id", "dropped_by", "keeper", "similarity", "method")},
+        "hits": pa.ListArray.from_arrays(pa.array(ends, pa.int32()), hits.drop_null()),
+        **{name: pa.nulls(place.rows, DECISIONS.field(name).type) for name in ("split", "repeats")},
+    }
+    table = pa.table({name: told_of[name] for name in DECISIONS.names})
     writer.parquet(f"decisions/{place.stem}", table, DECISIONS)
     neighbours = joined.select(
         "id",

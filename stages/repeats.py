@@ -157,7 +157,6 @@ class Repeats(Stage[RepeatsConfig]):
         writer.notes["used"] = uses
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-        import polars as pl
 
         from data_quality.identifiers import id_words
         from data_quality.repeats import FRAGMENTS, HOLDERS, PLACES, TEXTS, count_fragments, find_holders, find_places
@@ -184,7 +183,7 @@ class Repeats(Stage[RepeatsConfig]):
         rows = kept[find_holders(fragments, holders, candidates)]
         path = inputs["ingest"].part(f"documents/{stem}").path
         documents = read_rows(inputs["ingest"].store, path, ["id", "text"], rows)
-        texts, owners = documents.column("text").combine_chunks(), id_words(pl.Series(documents.column("id")))[0]
+        texts, owners = documents.column("text").combine_chunks(), id_words(documents.column("id").combine_chunks())[0]
         if step == "places":
             places, found = find_places(texts, owners, candidates, self.config)
             writer.parquet(f"places/{stem}", places, PLACES)

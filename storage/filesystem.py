@@ -104,6 +104,8 @@ class Store:
     # ---------------------------------------------------------------- paths
 
     def _full(self, path: str) -> str:
+        if "\0" not in path and not {"", ".", ".."}.intersection(path.split("/")):
+            return f"{self._base}/{path}"
         pure = PurePosixPath(path)
         if pure.is_absolute() or ".." in pure.parts or "\0" in path:
             raise ValueError(f"{path!r} is not a path inside {self.url}")

@@ -140,6 +140,15 @@ def test_row_groups_are_bounded_in_rows_and_bytes(tmp_path: Path) -> None:
     assert arrow_files.row_group_rows(long.slice(0, 3)) == arrow_files.row_group_rows(long.take([0, 1, 2]))
 
 
+def test_signatures_are_not_compressed_and_no_footer_holds_a_text(tmp_path: Path) -> None:
+    row = {"id": bytes(16), "signature": bytes(432), "shingles": 1}
+    schema = signature_schema(108)
+    arrow_files.write_parquet(tmp_path / "x", pa.Table.from_pylist([row] * 100, schema=schema), schema)
+    group = pq.read_metadata(tmp_path / "x").row_group(0)
+    assert [group.column(i).compression for i in range(3)] == ["ZSTD", "UNCOMPRESSED", "ZSTD"]
+    assert [group.column(i).is_stats_set for i in range(3)] == [False, False, True]
+
+
 def test_ipc_files_hold_one_batch_that_is_mapped_not_copied(tmp_path: Path) -> None:
     table = pa.concat_tables([pa.Table.from_pylist([{"id": bytes(16), "tokens": [1, 2]}], schema=TOKENS)] * 3)
     arrow_files.write_ipc(tmp_path / "x.arrow", table, TOKENS)
