@@ -12,12 +12,8 @@ order of rows and parts; and a new generation changes no older decision.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,11 +23,18 @@ import pyarrow as pa
 
 from data_quality import duplicates_kernels
 from data_quality.bands import Buckets, Groups, band_entries, joined
+from data_quality.duplicate_members import (
+    Members,
+    check_ids,
+    members,
+    survivor_order,
+    survivor_priority,
+    survivors,
+)
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.duplicates_statistics import add_statistics, count_fates, summary
-from data_quality.identifiers import id_bytes, id_words
-from data_quality.sketch import signature_matrix, text_buffers, unsorted_shingle_sets
-from storage.schemas import ID_BYTES
+from data_quality.identifiers import id_words
+from data_quality.sketch import signature_matrix
 
 ReadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
 """read_texts(part, rows): the texts of these rows (ascending) of a part."""
@@ -44,116 +47,6 @@ DECIDED = {
     "containment": pl.Float64, "container": pl.Binary, "capped": pl.Boolean, "order": pl.Int32,
 }  # fmt: skip
 """What is said of a document: see `decide`."""
-
-
-def survivor_priority(documents: pl.DataFrame, config: DeduplicateConfig) -> pl.DataFrame:
-    """The survivor priority as columns of int64, one a rule of `config.priority`; the smallest stays.
-
-    Sources that are not listed come after all that are, unknown scores, lengths and dates after known ones. Dates
-    are ISO 8601 and compared to the second, without regard to time zones.
-    """
-    last = np.iinfo(np.int64).max
-    columns = []
-    for number, rule in enumerate(config.priority):
-        if rule == "source-order":
-            place = {source: at for at, source in enumerate(config.source_order)}
-            values = documents["source"].replace_strict(place, default=len(place), return_dtype=pl.Int64)
-        elif rule in ("longest", "shortest"):
-            values = documents["bytes"].cast(pl.Int64)
-        elif rule in ("newest", "oldest"):
-            digits = documents["date"].cast(pl.String).str.replace_all(r"\D", "").str.slice(0, 14)
-            values = digits.str.pad_end(14, "0").cast(pl.Int64, strict=False)
-            values = values.set(digits.fill_null("").str.len_bytes() < 4, None)
-        else:
-            values = pl.Series(_sortable(documents["score"])).set(
-                ~documents["score"].is_finite().fill_null(False), None
-            )
-        sign = -1 if rule in ("longest", "newest", "highest-score") else 1
-        columns.append((sign * values).fill_null(last).alias(f"priority_{number}"))
-    return pl.DataFrame(columns)
-
-
-def survivor_order(config: DeduplicateConfig) -> list[str]:
-    """The columns that π goes by among documents of different texts."""
-    return ["generation", *(f"priority_{number}" for number in range(len(config.priority))), "id"]
-
-
-def _order(documents: pl.DataFrame, by: list[str]) -> Integers:
-    return documents.select(by).with_row_index("at").sort(by)["at"].to_numpy().astype(np.int64)
-
-
-def _sortable(scores: pl.Series) -> Integers:
-    """Integers in the order of floats: the bits of an IEEE 754 number sort as its magnitude does."""
-    bits = (scores.fill_null(0.0).cast(pl.Float64).to_numpy() + 0.0).view(np.int64)  # -0.0 is 0.0
-    return np.where(bits < 0, -(bits & np.iinfo(np.int64).max), bits)
-
-
-def member_schema(config: DeduplicateConfig) -> pa.Schema:
-    """Documents to be decided together, of each text one: number, π, how often the text stands, and its shingles."""
-    return pa.schema(
-        [
-            pa.field("group", pa.int32()),
-            pa.field("number", pa.int64()),
-            pa.field("generation", pa.int32()),
-            *(pa.field(f"priority_{number}", pa.int64()) for number in range(len(config.priority))),
-            pa.field("id", pa.binary(ID_BYTES)),
-            pa.field("copies", pa.int64()),
-            pa.field("shingles", pa.large_list(pa.field("item", pa.uint64(), nullable=False))),
-        ]
-    )
-
-
-def members(
-    documents: pl.DataFrame, texts: pa.LargeStringArray, config: DeduplicateConfig, sketch: SketchConfig, where: str
-) -> pa.Table:
-    """The documents with what decides about them (`member_schema`), sorted by group and π.
-
-    Parameters
-    ----------
-    documents
-        `group`, `number`, `generation`, `id`, `copies`, `row`, `shingles` (how many), `place` (of its text among
-        `texts`), and what the priority rules need.
-    where
-        Where the texts come from, for messages.
-
-    Raises
-    ------
-    ValueError
-        If a text has another number of shingles than its signature says.
-    """
-    documents = documents.hstack(survivor_priority(documents, config))
-    order = _order(documents, ["group", *survivor_order(config)])
-    documents = documents.select(pl.all().gather(order))
-    values, offsets = unsorted_shingle_sets(
-        texts, sketch, documents["place"].to_numpy(), int(documents["shingles"].sum())
-    )
-    counts = np.diff(offsets)
-    wrong = np.flatnonzero(counts != documents["shingles"].to_numpy())
-    if wrong.size:
-        at = int(wrong[0])
-        raise ValueError(
-            f"{where}, row {documents['row'][at]}: the text has {counts[at]} shingles, its signature says "
-            f"{documents['shingles'][at]}: signatures and documents are not of the same parts"
-        )
-    lists = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
-    schema = member_schema(config)
-    table = documents.select(schema.names[:-1]).to_arrow().append_column("shingles", lists)
-    return pa.Table.from_arrays([table.column(f.name).cast(f.type) for f in schema], schema=schema)
-
-
-def check_ids(ids: pl.Series, texts: pa.LargeStringArray, rows: pl.Series, where: str) -> None:
-    """Raises ValueError unless every id is the digest of its text: texts of one id are then equal byte for byte."""
-    data, offsets = text_buffers(texts)
-    view, digest = data.data, partial(hashlib.blake2b, digest_size=ID_BYTES)
-    digests = b"".join([digest(view[start:end]).digest() for start, end in pairwise(offsets.tolist())])
-    said = np.frombuffer(digests, dtype=np.uint8).reshape(-1, ID_BYTES)
-    wrong = np.flatnonzero((said != id_bytes(ids)).any(axis=1))
-    if wrong.size:
-        at = int(wrong[0])
-        raise ValueError(
-            f"{where}, row {rows[at]}: the text is not that of its id {ids[at].hex()}, which is a digest of the text: "
-            "the document parts are damaged, check them with `gristmill verify`"
-        )
 
 
 def with_leaders(claims: pl.DataFrame, config: DeduplicateConfig) -> pl.DataFrame:
@@ -216,22 +109,21 @@ class _Compared:
 
 
 def _compare(
-    documents: pa.Table,
+    documents: Members,
     buckets: Buckets,
     config: DeduplicateConfig,
     generation: int,
-    scratch: Path | None,
     settled: Integers,
     earlier: pl.DataFrame | None,
     already: Integers | None,
     inserts: bool,
 ) -> _Compared:
-    frame = pl.DataFrame(pl.from_arrow(documents.drop_columns(["shingles"]))).rechunk()
-    order = _order(frame, survivor_order(config))
+    frame = pl.DataFrame(pl.from_arrow(documents.facts)).rechunk()
+    order = survivors(frame, survivor_order(config))
     ordered = frame.select("number", "generation", "id", "copies").select(pl.all().gather(order))
     is_settled = np.isin(ordered["number"].to_numpy(), settled)
     old = (ordered["generation"] < generation).to_numpy() | is_settled
-    values, offsets = _shingles(documents.column("shingles"), scratch)
+    addresses, sizes = documents.addresses[order], documents.sizes[order]
 
     numbers = ordered["number"].to_numpy()
     by_number = np.argsort(numbers)
@@ -257,21 +149,20 @@ def _compare(
     counted = np.zeros(2, dtype=np.int64)
     already = np.zeros(starts.size - 1, dtype=np.int64) if already is None else already
     duplicates_kernels.decide(
-        old, already, inserts, order, values, offsets, of_document, bucket[by_member], starts, config.bucket_limit,
+        old, already, inserts, addresses, sizes, of_document, bucket[by_member], starts, config.bucket_limit,
         config.threshold, keeper, intersection, union, container, contained, capped, counted,
     )  # fmt: skip
     statistics = {
         "candidates": int(counted[duplicates_kernels.CANDIDATES]),
         "verified": int(counted[duplicates_kernels.VERIFIED]),
     }
-    sizes = np.diff(offsets)[order]
     return _Compared(
         ordered, is_settled, old, at, keeper, intersection, union, container, contained, sizes, capped, statistics
     )
 
 
 def compare_with_settled(
-    documents: pa.Table, buckets: Buckets, config: DeduplicateConfig, *, settled: Integers, scratch: Path | None = None
+    documents: Members, buckets: Buckets, config: DeduplicateConfig, *, settled: Integers
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Compares documents of a block with kept ones of earlier blocks (`settled`), and not with each other.
 
@@ -283,7 +174,7 @@ def compare_with_settled(
     statistics
         As those of `decide`.
     """
-    found = _compare(documents, buckets, config, 0, scratch, settled, None, None, False)
+    found = _compare(documents, buckets, config, 0, settled, None, None, False)
     numbers = found.ordered["number"].to_numpy()
     earlier = pl.DataFrame(
         {
@@ -299,12 +190,11 @@ def compare_with_settled(
 
 
 def decide(
-    documents: pa.Table,
+    documents: Members,
     buckets: Buckets,
     config: DeduplicateConfig,
     *,
     generation: int,
-    scratch: Path | None = None,
     settled: Integers | None = None,
     earlier: pl.DataFrame | None = None,
     already: Integers | None = None,
@@ -315,11 +205,9 @@ def decide(
     Parameters
     ----------
     documents
-        `member_schema`: documents of this generation, and kept ones of earlier generations.
+        Of this generation, and kept ones of earlier generations.
     buckets
         Of their bands.
-    scratch
-        A file for the shingles, if they are not to be held in memory.
     settled, earlier, already, before
         Of a group that is decided in blocks: the numbers of documents of earlier blocks (without shingles, in no
         bucket) that `earlier` names, which is what `compare_with_settled` found; how many kept ones of earlier blocks
@@ -343,7 +231,7 @@ def decide(
     """
     none = np.empty(0, dtype=np.int64)
     found = _compare(
-        documents, buckets, config, generation, scratch, none if settled is None else settled, earlier, already, True
+        documents, buckets, config, generation, none if settled is None else settled, earlier, already, True
     )
     ordered, old, keeper = found.ordered, found.old, found.keeper
     number = keeper.size
@@ -399,21 +287,6 @@ def _count_before(labels: Integers) -> Integers:
     found = np.empty(labels.size, dtype=np.int64)
     found[by_label] = np.arange(labels.size) - np.repeat(begins, np.diff(begins, append=labels.size))
     return found
-
-
-def _shingles(column: pa.ChunkedArray, scratch: Path | None) -> tuple[npt.NDArray[np.uint64], Integers]:
-    """All shingles and where each document's begin: in memory, or in a file the system reads as it is asked for."""
-    chunks = [(chunk.flatten().to_numpy(), np.diff(chunk.offsets.to_numpy())) for chunk in column.chunks]
-    offsets = np.append(0, np.cumsum(np.concatenate([np.empty(0, dtype=np.int64), *(sizes for _, sizes in chunks)])))
-    if scratch is None or not offsets[-1]:
-        values = np.empty(offsets[-1], dtype=np.uint64)
-    else:
-        values = np.memmap(scratch, dtype=np.uint64, mode="w+", shape=(int(offsets[-1]),))
-    done = 0
-    for found, _ in chunks:
-        values[done : done + found.size] = found
-        done += found.size
-    return np.asarray(values), offsets.astype(np.int64)
 
 
 def deduplicate(
@@ -499,10 +372,10 @@ def deduplicate(
             of_copies = of_part.filter(again)
             check_ids(of_copies["id"], texts.filter(again.to_arrow()), of_copies["row"], f"part {part}")
             its = of_part.with_row_index("place").filter(chosen)
-            tables.append(members(its, texts, config, sketch, f"part {part}"))
+            tables.append(Members.of(members(its, texts, config, sketch, f"part {part}")))
         inside = group_of[buckets.members] == group
         theirs = Buckets(buckets.members[inside], buckets.first[inside])
-        decided, _, _, statistics = decide(pa.concat_tables(tables), theirs, config, generation=0)
+        decided, _, _, statistics = decide(Members.joined(tables), theirs, config, generation=0)
         add_statistics(total, statistics)
         frames.append(decided)
     for name in ("candidates", "verified"):

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from data_quality.byte_kernels import capacity
+from data_quality.mask_kernels import number_at
 from data_quality.word_kernels import mix64
 
 Array = Any
@@ -163,12 +164,12 @@ def fill_groups(weights: Array, limit: int, group: Array) -> int:
 
 
 @njit(cache=True, nogil=True)
-def shared(shingles: Array, table: Array, mask: Any, needed: int) -> int:
-    """How many of `shingles` stand in the hash table; -1 as soon as it is certain that fewer than `needed` do."""
-    size: int = shingles.size
+def shared(address: int, size: int, table: Array, mask: Any, needed: int) -> int:
+    """How many of `size` shingles stand in the hash table; -1 as soon as it is certain that fewer than `needed` do."""
     may_miss = size - needed
     missed = 0
-    for value in shingles:
+    for i in range(size):
+        value = number_at(address + 8 * i)
         slot = value & mask
         while table[slot] != ZERO and table[slot] != value:
             slot = (slot + ONE) & mask
@@ -184,9 +185,8 @@ def decide(
     old: Array,
     already: Array,
     inserts: bool,
-    position: Array,
-    shingles: Array,
-    offsets: Array,
+    addresses: Array,
+    sizes: Array,
     document_starts: Array,
     document_buckets: Array,
     bucket_starts: Array,
@@ -202,8 +202,8 @@ def decide(
 ) -> None:
     """Goes through documents 0, 1 … in π and decides each against the kept ones before it.
 
-    Document d has the buckets document_buckets[document_starts[d]:document_starts[d + 1]] and the distinct
-    shingles shingles[offsets[p]:offsets[p + 1]] with p = position[d]; old[d]: it was kept in an earlier generation.
+    Document d has the buckets document_buckets[document_starts[d]:document_starts[d + 1]] and sizes[d] distinct
+    shingles (uint64) from addresses[d] in memory; old[d]: it was kept in an earlier generation.
     Bucket b has bucket_starts[b + 1] - bucket_starts[b] members. Improves, for all that are not old: keeper (-1: kept),
     intersection and union with it; container, the kept one that shares most of its shingles (-1: none), and
     contained, how many; capped, whether kept ones of a full bucket were passed over. `statistics` is added to.
@@ -232,39 +232,40 @@ def decide(
                     found += 1
         statistics[CANDIDATES] += found
 
-        own = shingles[offsets[position[d]] : offsets[position[d] + 1]]
+        own = sizes[d]
         filled = False
         mask = ZERO
         best, best_shared, best_union = keeper[d], intersection[d], union[d]
         most = contained[d]
         for c in range(found):
             other = candidates[c]
-            theirs = shingles[offsets[position[other]] : offsets[position[other] + 1]]
+            theirs = sizes[other]
             # s / (m - s) >= t for s shared of m in all means s >= m·t / (1 + t); one less against rounding.
             # Fewer than that is of interest only if it holds more of the document than any other one.
-            similar = int((own.size + theirs.size) * threshold / (1 + threshold)) - 1
+            similar = int((own + theirs) * threshold / (1 + threshold)) - 1
             needed = min(similar, max(1, most))
-            statistics[VERIFIED] += min(own.size, theirs.size) >= similar
-            if min(own.size, theirs.size) < needed:
+            statistics[VERIFIED] += min(own, theirs) >= similar
+            if min(own, theirs) < needed:
                 continue
             if not filled:
-                slots = capacity(own.size)
+                slots = capacity(own)
                 if slots > table.size:
                     table = np.empty(slots, dtype=np.uint64)
                 mask = np.uint64(slots - 1)
                 table[:slots] = ZERO
-                for value in own:
+                for i in range(own):
+                    value = number_at(addresses[d] + 8 * i)
                     slot = value & mask
                     while table[slot] != ZERO:
                         slot = (slot + ONE) & mask
                     table[slot] = value
                 filled = True
-            both = shared(theirs, table, mask, needed)
+            both = shared(addresses[other], theirs, table, mask, needed)
             if both <= 0:
                 continue
             if both > most or (both == most and other < container[d]):
                 container[d], most = other, both
-            either = own.size + theirs.size - both
+            either = own + theirs - both
             if both / either < threshold:
                 continue
             ahead = both * best_union - best_shared * either

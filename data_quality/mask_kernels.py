@@ -64,6 +64,15 @@ def _address(typing_context: Any, array: Any, index: Any) -> Any:
     return types.int64(array, types.int64), generate
 
 
+def _number_at(typing_context: Any, address: Any) -> Any:
+    """The uint64 that lies at an address in memory."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), align=8)
+
+    return types.uint64(types.int64), generate
+
+
 def _first_one(typing_context: Any, mask: Any) -> Any:
     """The number of the lowest bit that is 1, as uint64; 64 if none is."""
 
@@ -84,6 +93,7 @@ def _ones(typing_context: Any, mask: Any) -> Any:
 
 address: Any = intrinsic(_address)
 first_one: Any = intrinsic(_first_one)
+number_at: Any = intrinsic(_number_at)
 ones: Any = intrinsic(_ones)
 
 

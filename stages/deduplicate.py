@@ -7,10 +7,8 @@ the reason "filter"), `bands/<stem>` and `ids/<stem>` (what candidates are found
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
@@ -74,18 +72,6 @@ class Deduplicate(Stage[DeduplicateConfig]):
     def block_weight(self) -> int:
         """How much a block of a larger group holds, about: beside it stand the kept documents it is compared with."""
         return max(1, self.group_weight // 4)
-
-    @contextmanager
-    def shingle_file(self, documents: Any, payload: Mapping[str, Any], context: Context) -> Iterator[Path | None]:
-        """A file for shingles that are too many for memory; None if they are not."""
-        if documents.nbytes <= self.memory:
-            yield None
-            return
-        file = context.scratch / f"shingles-{context.attempt}-{payload['generation']}-{payload['name']}"
-        try:
-            yield file
-        finally:
-            file.unlink(missing_ok=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _in_worker, (self.config, self.sketch, self.memory, self.generations)

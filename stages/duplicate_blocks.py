@@ -20,6 +20,7 @@ from storage.outputs import PartWriter
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from data_quality.duplicate_members import Members
     from stages.deduplicate import Deduplicate
 
 SAMPLES = 32
@@ -36,7 +37,7 @@ def samples(stage: Deduplicate, table: Any, large: frozenset[int]) -> list[list[
     import pyarrow.compute as pc
 
     from data_quality.bands import RECORD
-    from data_quality.duplicates import survivor_order
+    from data_quality.duplicate_members import survivor_order
     from data_quality.identifiers import id_words
 
     frame = pl.DataFrame(pl.from_arrow(table.drop_columns(["shingles"]))).with_columns(
@@ -62,7 +63,7 @@ def arrange(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     import numpy as np
     import pyarrow as pa
 
-    from data_quality.duplicates import survivor_order
+    from data_quality.duplicate_members import survivor_order
 
     members = opened(writer, payload["members"])
     keys = [members.column(name) for name in survivor_order(stage.config)]
@@ -97,35 +98,31 @@ class Arranged:
             found[some] = column(table, "block")[np.searchsorted(column(table, "number"), numbers[some])]
         return found
 
-    def block(self, writer: PartWriter, block: int) -> list[Any]:
-        """The documents of a block, as tables that lie where the files are mapped."""
+    def block(self, writer: PartWriter, block: int) -> list[Members]:
+        """The documents of a block."""
         import numpy as np
+
+        from data_quality.duplicate_members import Members
 
         found = []
         for place in self.places:
             table = opened(writer, self.files[place.stem])
             rows = column(table, "row")[np.flatnonzero(column(table, "block") == block)]
             if rows.size:  # within a group members are sorted by π
-                found.append(opened(writer, self.members[place.stem]).slice(rows.min(), rows.size))
+                found.append(Members.of(opened(writer, self.members[place.stem]).slice(rows.min(), rows.size)))
         return found
 
-    def some(self, writer: PartWriter, numbers: npt.NDArray[Any], *, shingles: bool = True) -> list[Any]:
-        """Some documents (ascending numbers), as tables, with their shingles or without."""
+    def some(self, writer: PartWriter, numbers: npt.NDArray[Any]) -> list[Members]:
+        """Some documents (ascending numbers)."""
         import numpy as np
-        import pyarrow as pa
+
+        from data_quality.duplicate_members import Members
 
         found = []
         for place, some in of_places(self.places, numbers):
             table = opened(writer, self.files[place.stem])
             rows = column(table, "row")[np.searchsorted(column(table, "number"), numbers[some])]
-            members = opened(writer, self.members[place.stem])
-            if shingles:
-                found.append(members.take(np.sort(rows)))
-                continue
-            field = members.schema.field("shingles")
-            ends = pa.array(np.zeros(rows.size + 1, dtype=np.int64))
-            none = pa.LargeListArray.from_arrays(ends, pa.array([], field.type.value_type), type=field.type)
-            found.append(members.drop_columns(["shingles"]).take(np.sort(rows)).append_column(field, none))
+            found.append(Members.of(opened(writer, self.members[place.stem])).some(np.sort(rows)))
         return found
 
 
@@ -153,7 +150,7 @@ def _entries(writer: PartWriter, payload: Payload, documents: Any = None) -> tup
     import numpy as np
 
     block, buckets, numbers = payload["block"], [], []
-    wanted = None if documents is None else documents.column("number").to_numpy()
+    wanted = None if documents is None else documents.facts.column("number").to_numpy()
     for part in payload["buckets"]:
         table = opened(writer, part)
         inside = slice(*np.searchsorted(column(table, "block"), [block, block + 1]))
@@ -187,22 +184,20 @@ def _buckets(bucket: npt.NDArray[Any], number: npt.NDArray[Any]) -> Any:
 def against(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
     """Compares a piece of a block with what was kept of the blocks before it."""
     import numpy as np
-    import pyarrow as pa
 
+    from data_quality.duplicate_members import Members
     from data_quality.duplicates import compare_with_settled
 
     arranged, piece = payload["arranged"], payload["piece"]
-    documents = pa.concat_tables(arranged.block(writer, payload["block"]))
-    start, end = (edge * documents.num_rows // PIECES for edge in (piece, piece + 1))
-    documents = documents.slice(start, end - start)
+    whole = Members.joined(arranged.block(writer, payload["block"]))
+    documents = whole.some(np.arange(*(edge * len(whole) // PIECES for edge in (piece, piece + 1))))
     bucket, number = _entries(writer, payload, documents)
     before = list(_kept_before(writer, payload, np.unique(bucket)))
     kept = joined_arrays([numbers for _, numbers in before], np.int64)
     buckets = _buckets(np.concatenate([*(some for some, _ in before), bucket]), np.append(kept, number))
     settled = np.unique(kept)
-    documents = pa.concat_tables([documents, *arranged.some(writer, settled)])
-    with stage.shingle_file(documents, payload, context) as scratch:
-        found, counted = compare_with_settled(documents, buckets, stage.config, settled=settled, scratch=scratch)
+    documents = Members.joined([documents, *arranged.some(writer, settled)])
+    found, counted = compare_with_settled(documents, buckets, stage.config, settled=settled)
     write(writer, f"earlier-{payload['name']}", found.to_arrow())
     writer.notes["counted"] = counted
 
@@ -211,13 +206,13 @@ def decide_block(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: P
     """Decides one block of a large group, those before it being decided."""
     import numpy as np
     import polars as pl
-    import pyarrow as pa
 
+    from data_quality.duplicate_members import Members
     from data_quality.duplicates import decide
 
     arranged = payload["arranged"]
     documents = arranged.block(writer, payload["block"])
-    rows = sum(table.num_rows for table in documents)
+    rows = sum(map(len, documents))
     bucket, number = _entries(writer, payload)
     touched = np.unique(bucket)
     already = np.zeros(touched.size, dtype=np.int64)
@@ -227,13 +222,12 @@ def decide_block(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: P
     named = [some[name].to_numpy() for some in earlier for name in ("keeper", "container")]
     settled = np.unique(joined_arrays(named, np.int64))
     settled = settled[settled >= 0]
-    together = pa.concat_tables([*documents, *arranged.some(writer, settled, shingles=False)])
-    with stage.shingle_file(together, payload, context) as scratch:
-        decided, growth, stays, counted = decide(
-            together, _buckets(bucket, number), stage.config, generation=payload["generation"], scratch=scratch,
-            settled=settled, earlier=pl.concat(earlier) if earlier else None, already=already,
-            before=payload["before"],
-        )  # fmt: skip
+    before = [some.without_shingles() for some in arranged.some(writer, settled)]
+    decided, growth, stays, counted = decide(
+        Members.joined([*documents, *before]), _buckets(bucket, number), stage.config,
+        generation=payload["generation"], settled=settled, earlier=pl.concat(earlier) if earlier else None,
+        already=already, before=payload["before"],
+    )  # fmt: skip
     name = payload["name"]
     write(writer, f"kept-{name}", _kept(bucket, number, stays, already, stage.config.bucket_limit))
     write(writer, f"decided-{name}", decided.to_arrow())

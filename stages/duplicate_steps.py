@@ -102,7 +102,8 @@ def claims(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
     import numpy as np
     import polars as pl
 
-    from data_quality.duplicates import survivor_priority, with_leaders
+    from data_quality.duplicate_members import survivor_priority
+    from data_quality.duplicates import with_leaders
     from data_quality.identifiers import id_words
 
     place: Place = payload["place"]
@@ -180,8 +181,8 @@ def members(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     import numpy as np
     import polars as pl
 
-    from data_quality.duplicates import check_ids, member_schema
-    from data_quality.duplicates import members as decided_by
+    from data_quality.duplicate_members import check_ids, member_schema
+    from data_quality.duplicate_members import members as decided_by
     from storage.arrow_files import read_rows
 
     place: Place = payload["place"]
@@ -281,6 +282,7 @@ def decide(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
     import pyarrow as pa
 
     from data_quality.bands import joined
+    from data_quality.duplicate_members import Members
     from data_quality.duplicates import decide as decided_together
 
     def of_group(part: Part) -> pa.Table:
@@ -288,12 +290,9 @@ def decide(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
         start, end = np.searchsorted(column(table, "group"), [payload["group"], payload["group"] + 1])
         return table.slice(start, end - start)
 
-    documents = pa.concat_tables([of_group(part) for part in payload["members"]])
+    documents = Members.joined([Members.of(of_group(part)) for part in payload["members"]])
     inside = joined([as_buckets(of_group(part)) for part in payload["buckets"]]).distinct_pairs()
-    with stage.shingle_file(documents, payload, context) as scratch:
-        decided, growth, _, counted = decided_together(
-            documents, inside, stage.config, generation=payload["generation"], scratch=scratch
-        )
+    decided, growth, _, counted = decided_together(documents, inside, stage.config, generation=payload["generation"])
     write(writer, f"decided-{payload['name']}", decided.to_arrow())
     write(writer, f"growth-{payload['name']}", growth.select("id", "added").to_arrow())
     writer.notes["counted"] = counted

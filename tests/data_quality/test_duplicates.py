@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_quality.bands import Buckets, divide, sorted_places
-from data_quality.duplicates import DECIDED, deduplicate, survivor_priority
+from data_quality.duplicate_members import survivor_priority
+from data_quality.duplicates import DECIDED, deduplicate
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.duplicates_statistics import SIMILARITY_STEPS, summary
 from data_quality.sketch import sketch
