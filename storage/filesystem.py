@@ -325,10 +325,10 @@ def private_folder(name: str) -> Path:
     return folder
 
 
-def json_bytes(value: Any, where: str) -> bytes:
+def json_bytes(value: Any, where: str, *, indent: int | None = 1) -> bytes:
     """A JSON value as UTF-8 with sorted keys; ValueError naming `where` for NaN and infinity."""
     try:
-        text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise ValueError(f"{where} cannot be written as JSON: {error}; write null for what is not a number") from error
     return (text + "\n").encode()

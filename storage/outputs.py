@@ -364,7 +364,7 @@ class PartWriter:
         ):
             mine.update({k: n - then.get(k, 0) for k, n in now.items() if n - then.get(k, 0)})
         path = self._section_path(section)
-        kept = json.loads(json_bytes(dict(notes or {}), f"{self.store.url}/{path}, notes"))
+        kept = json.loads(json_bytes(dict(notes or {}), f"{self.store.url}/{path}, notes", indent=None))
         self._create_receipt(path, self.parts[start:], counts, kept, seconds=0.0)
         self._merge_notes(kept)
         self._begin_section()
@@ -385,7 +385,8 @@ class PartWriter:
     def _create_receipt(
         self, path: str, parts: Iterable[Part], counts: Counts, notes: dict[str, Any], seconds: float
     ) -> Receipt:
-        data = json_bytes(asdict(Receipt(self.key, tuple(parts), counts.as_dict(), notes, seconds)), path)
+        receipt = asdict(Receipt(self.key, tuple(parts), counts.as_dict(), notes, seconds))
+        data = json_bytes(receipt, path, indent=None)  # written once a unit: an indent takes longer than the rest of it
         try:
             self.store.create(path, data)
         except FileExistsError:
