@@ -47,8 +47,8 @@ def what_is_written_fits_the_published_schemas(monkeypatch: pytest.MonkeyPatch) 
         schema_of("manifest").validate(json.loads(json.dumps(manifest)))
         return manifest
 
-    def checked_receipt(value: Any, where: str) -> bytes:
-        data = receipt_bytes(value, where)
+    def checked_receipt(value: Any, where: str, **form: Any) -> bytes:
+        data = receipt_bytes(value, where, **form)
         if f"/{outputs.RECEIPTS}/" in where and not where.endswith("notes"):
             schema_of("receipt").validate(json.loads(data))
         return data
