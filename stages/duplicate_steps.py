@@ -221,7 +221,6 @@ def _documents(
     `place` says where the text of each stands among the texts beside it, which are those of whole row groups.
     """
     import polars as pl
-    import pyarrow as pa
 
     from storage.arrow_files import read_row_groups, read_rows
 
@@ -232,11 +231,11 @@ def _documents(
     measured = read_rows(writer.store, inputs["quality"].part(f"features/{place.stem}").path, features, rows)
     documents, at = read_row_groups(writer.store, inputs["ingest"].part(f"documents/{place.stem}").path, names, rows)
     texts = documents.column("text").combine_chunks() if "text" in names else None
-    facts = documents.select([name for name in names if name != "text"]).take(pa.array(at))
+    facts = documents.select([name for name in names if name != "text"]).take(at)
     frame = pl.DataFrame(pl.from_arrow(facts)).with_columns(
         pl.Series("number", numbers),
         pl.Series("row", rows),
-        pl.Series("place", at),
+        pl.Series("place", at.to_numpy()),
         pl.Series("bytes", measured.column("bytes")),
         generation=pl.lit(place.generation, pl.Int32),
     )

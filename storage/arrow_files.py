@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
@@ -19,9 +17,6 @@ import pyarrow.parquet as pq
 
 from storage.filesystem import Store
 from storage.schemas import ID_BYTES
-
-Rows = Sequence[int] | npt.NDArray[np.int64]
-Places = npt.NDArray[np.int64]
 
 COMPRESSION = "zstd"
 COMPRESSION_LEVEL = 1
@@ -170,40 +165,39 @@ def _select(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
     return table.select(list(columns))
 
 
-def read_rows(store: Store, path: str, columns: Sequence[str], rows: Rows) -> pa.Table:
-    """Some rows (ascending) of a Parquet file; row groups without any of them are not read.
+def read_rows(store: Store, path: str, columns: Sequence[str], rows: Any) -> pa.Table:
+    """Some rows (ascending whole numbers) of a Parquet file; row groups without any of them are not read.
 
     OSError naming the file if it is damaged, IndexError if it has no such rows.
     """
-    found = _row_groups(store, path, columns, rows)
-    return pa.concat_tables([group.take(pa.array(places)) for group, places in found])
+    return pa.concat_tables([group.take(places) for group, places in _row_groups(store, path, columns, rows)])
 
 
-def read_row_groups(store: Store, path: str, columns: Sequence[str], rows: Rows) -> tuple[pa.Table, Places]:
+def read_row_groups(store: Store, path: str, columns: Sequence[str], rows: Any) -> tuple[pa.Table, pa.Int64Array]:
     """The whole row groups that `read_rows` reads, and the places of its rows in them: nothing is copied."""
     tables, found, before = [], [], 0
     for group, places in _row_groups(store, path, columns, rows):
         tables.append(group)
-        found.append(before + places)
+        found.append(pc.add(places, before))
         before += group.num_rows
-    return pa.concat_tables(tables), np.concatenate(found)
+    return pa.concat_tables(tables), pa.concat_arrays(found)
 
 
-def _row_groups(store: Store, path: str, columns: Sequence[str], rows: Rows) -> Iterator[tuple[pa.Table, Places]]:
+def _row_groups(store: Store, path: str, columns: Sequence[str], rows: Any) -> Iterator[tuple[pa.Table, pa.Int64Array]]:
     """Row groups with any of the rows and the places of these in each; one without rows if there are none."""
-    wanted = np.asarray(rows, dtype=np.int64)
+    wanted = pa.array(rows, pa.int64())
     try:
         with open_parquet(store, path) as file:
-            yield _select(file.schema_arrow.empty_table(), columns), wanted[:0]
+            yield _select(file.schema_arrow.empty_table(), columns), wanted.slice(0, 0)
             start = taken = 0
             for group in range(file.num_row_groups):
                 end = start + file.metadata.row_group(group).num_rows
-                upto = int(np.searchsorted(wanted, end))
+                upto = taken + (pc.sum(pc.less(wanted.slice(taken), end)).as_py() or 0)
                 if upto > taken:
                     table = file.read_row_group(group, list(columns), use_threads=store.is_local)
-                    yield _select(table, columns), wanted[taken:upto] - start
+                    yield _select(table, columns), pc.subtract(wanted.slice(taken, upto - taken), start)
                 start, taken = end, upto
-            if taken < wanted.size:
+            if taken < len(wanted):
                 raise IndexError(f"{store.url}/{path} has {start} rows, the row {wanted[-1]} was asked for")
     except (pa.ArrowException, OSError) as error:
         raise OSError(f"{store.url}/{path} cannot be read as Parquet: {error}") from error
