@@ -103,6 +103,10 @@ class Buckets:
     @classmethod
     def of(cls, keys: tuple[Hashes, ...], numbers: Integers) -> Buckets:
         """The documents whose keys agree, in the order of keys and, within a bucket, as they stand."""
+        if keys[0].size:  # nearly all of them stand alone, and need not be sorted
+            some = np.empty(keys[0].size, dtype=np.bool_)
+            duplicates_kernels.may_repeat(keys[0], some)
+            keys, numbers = tuple(key[some] for key in keys), numbers[some]
         order = sorted_places(*keys)
         begins = np.zeros(order.size, dtype=np.bool_)
         begins[:1] = True

@@ -75,6 +75,26 @@ def sort_hashes(hashes: Array, order: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
+def may_repeat(hashes: Array, some: Array) -> None:
+    """some[i] = whether another hash has the first bits of hashes[i], or all: one of 8 does that is evenly spread.
+
+    Slots lie in the order of hashes, so that sorted runs go through them from one end to the other.
+    """
+    low, high = hashes[0], hashes[0]
+    for value in hashes:
+        low, high = min(low, value), max(high, value)
+    shift = ZERO
+    while (high - low) >> shift >= np.uint64(16 * hashes.size):
+        shift += ONE
+    counts = np.zeros(((high - low) >> shift) + ONE, dtype=np.uint8)
+    for value in hashes:
+        slot = (value - low) >> shift
+        counts[slot] = min(counts[slot] + 1, 2)
+    for i in range(hashes.size):
+        some[i] = counts[(hashes[i] - low) >> shift] == 2
+
+
+@njit(cache=True, nogil=True)
 def connect(members: Array, first: Array, parents: Array) -> None:
     """Joins the members of every bucket (`first` marks where one begins) in the forest `parents` (union-find).
 

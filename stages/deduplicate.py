@@ -13,6 +13,7 @@ from typing import Any
 
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from stages import duplicate_blocks as blocks
+from stages import duplicate_decisions as decisions
 from stages import duplicate_groups as groups
 from stages import duplicate_steps as steps
 from stages.base import Context, Inputs, Stage, Unit
@@ -40,7 +41,8 @@ STEPS = {
         steps.entries, steps.copies, steps.claims, steps.leaders, steps.buckets,
         groups.components, groups.jump, groups.weigh, groups.pack,
         blocks.arrange, blocks.spread, blocks.against, blocks.decide_block,
-        steps.members, steps.regroup, steps.decide, steps.decisions, steps.growth, steps.index_bands, steps.index_ids,
+        steps.members, steps.regroup, steps.decide,
+        decisions.decisions, decisions.growth, decisions.index_bands, decisions.index_ids,
     )
 }  # fmt: skip
 

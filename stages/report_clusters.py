@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stages.duplicate_steps import DUPLICATED
+from stages.duplicate_decisions import DUPLICATED
 from storage.outputs import Output
 
 Row = dict[str, Any]

@@ -13,7 +13,7 @@ from data_quality import fineweb2
 from data_quality.presets import Rule
 from stages import explain
 from stages.base import SettingError, StageError
-from stages.duplicate_steps import REASONS
+from stages.duplicate_decisions import REASONS
 from storage.outputs import Output
 
 if TYPE_CHECKING:
