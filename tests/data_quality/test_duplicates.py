@@ -228,6 +228,18 @@ def test_hashes_are_sorted_as_they_stand(values: list[int]) -> None:
     assert sorted_places(hashes[::-1].copy(), hashes).tolist() == np.lexsort((hashes, hashes[::-1])).tolist()
 
 
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 9)), st.integers(0, 2)), max_size=200))
+def test_buckets_hold_what_agrees_in_all_keys(keys: list[tuple[int, int]]) -> None:
+    expected: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for number, key in enumerate(keys):
+        expected[key].append(number)
+    high, low = (np.array([key[place] for key in keys], dtype=np.uint64) for place in (0, 1))
+    found = Buckets.of((high, low), np.arange(len(keys)))
+    buckets = [some.tolist() for some in np.split(found.members, found.starts[1:-1])] if found.members.size else []
+    assert buckets == [expected[key] for key in sorted(expected) if len(expected[key]) > 1]
+
+
 @pytest.mark.parametrize(("bands", "pieces"), [(1, 1), (18, 1), (18, 5), (18, 18), (18, 40), (1, 7)])
 def test_pieces_hold_every_hash_once(bands: int, pieces: int) -> None:
     generator = np.random.default_rng(1)
