@@ -108,10 +108,7 @@ class Buckets:
             duplicates_kernels.may_repeat(keys[0], some)
             keys, numbers = tuple(key[some] for key in keys), numbers[some]
         order = sorted_places(*keys)
-        begins = np.zeros(order.size, dtype=np.bool_)
-        begins[:1] = True
-        for key in keys:
-            begins[1:] |= key[order[1:]] != key[order[:-1]]
+        begins = first_of_equal(tuple(key[order] for key in keys))
         alone = begins & np.append(begins[1:], True)[: order.size]
         return cls(numbers[order[~alone]], begins[~alone])
 
@@ -216,9 +213,16 @@ def first_of_each(hashes: Hashes, order: npt.NDArray[np.int32], limit: int) -> I
     return sorted_by[rank < limit]
 
 
-def distinct(keys: tuple[Hashes, Hashes]) -> Integers:
-    """Places of the first of every pair of words, sorted by them."""
+def first_of_equal(keys: tuple[Hashes, ...]) -> npt.NDArray[np.bool_]:
+    """Where keys that are sorted differ in any word from the one before."""
+    begins = np.zeros(keys[0].size, dtype=np.bool_)
+    begins[:1] = True
+    for key in keys:
+        begins[1:] |= key[1:] != key[:-1]
+    return begins
+
+
+def runs(keys: tuple[Hashes, Hashes]) -> tuple[Integers, Integers]:
+    """Places sorted by pairs of words, and where among them each pair begins."""
     order = sorted_places(*keys)
-    begins = np.ones(order.size, dtype=bool)
-    begins[1:] = (np.diff(keys[0][order]) != 0) | (np.diff(keys[1][order]) != 0)
-    return order[begins]
+    return order, np.flatnonzero(first_of_equal((keys[0][order], keys[1][order])))

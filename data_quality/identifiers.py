@@ -25,6 +25,12 @@ def id_words(ids: pl.Series | pa.Array) -> tuple[npt.NDArray[np.uint64], npt.NDA
     return words[:, 0].copy(), words[:, 1].copy()
 
 
+def ids_of(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> pa.FixedSizeBinaryArray:
+    """The ids that have these words: the inverse of `id_words`."""
+    packed = np.stack([high, low], axis=1).astype(">u8")
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(ID_BYTES), high.size, [None, pa.py_buffer(packed.tobytes())])
+
+
 def id_bytes(ids: pl.Series | pa.Array) -> npt.NDArray[np.uint8]:
     """The bytes of every id, uint8 [ids, 16]; ValueError as `id_words`."""
     column = ids.to_arrow() if isinstance(ids, pl.Series) else ids

@@ -8,6 +8,7 @@ the reason "filter"), `bands/<stem>` and `ids/<stem>` (what candidates are found
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -28,8 +29,8 @@ EARLIER = "filter"
 PIECE_BYTES = 64 << 20
 """Sorted entries a unit goes through at least, so that small corpora are not cut into crumbs."""
 ENTRY_BYTES = 16
-GROUP_SHARE = 20
-"""Of how many bytes of memory a group takes one number: 8 for the shingles, as many for the file they come from."""
+GROUP_SHARE = 12
+"""Of how many bytes of memory a group takes one number: 8 in the mapped file of its shingles, the rest for buckets."""
 SORTING_BYTES = 120
 """A band's or an id's entry on disk, and in memory while it is sorted and shared out, at most."""
 
@@ -169,8 +170,12 @@ class Deduplicate(Stage[DeduplicateConfig]):
             key = self.unit_key(step="decisions", state=state, name=stem)
             weight = inputs["sketch"].part(f"signatures/{stem}").bytes
             units.append(Unit(stem, key, {"step": "decisions", "stem": stem}, weight))
-        key = self.unit_key(step="growth", state=state)
-        return [*units, Unit(f"growth-{number}", key, {"step": "growth", "generation": number})]
+        rows = sum(place.rows for place in self.places(inputs) if place.generation == number)
+        for piece, ranges in enumerate(_divide(1, rows, PIECE_BYTES)):
+            name = f"{number}-{piece:05d}"
+            key = self.unit_key(step="growth", state=state, name=name)
+            units.append(Unit(f"growth-{name}", key, {"step": "growth", "name": name, "ranges": ranges, "counted": {}}))
+        return units
 
     def _steps(
         self,
@@ -202,11 +207,14 @@ class Deduplicate(Stage[DeduplicateConfig]):
         of_new = [(place, files[place.stem]) for place in new]
         pieces = [(f"{i:05d}", {"ranges": r}) for i, r in enumerate(_divide(1, rows, self.memory))]
         found = yield step("copies", pieces, parts=of_new, index=older["ids"])
-        of_parts = [(place.stem, {"place": place}) for place in new]
-        claims = yield step("claims", of_parts, repeated=_parts(found, "repeated"))
+        of_parts = [(place.stem, {"place": place, "ids": kinds["ids"][0]}) for place, kinds in of_new]
+        claims = yield step("claims", of_parts, repeated=_parts(found, "repeated"), known=_parts(found, "known"))
         leaders = yield step("leaders", pieces, claims=_parts(claims, "claims"))
-        same = {place.stem: part for place, part in zip(new, _parts(claims, "same"), strict=True)}
-        copies = Copies(same, _parts(leaders, "leaders"), _parts(found, "known"))
+        same, known = (
+            {place.stem: part for place, part in zip(new, _parts(claims, kind), strict=True)}
+            for kind in ("same", "known")
+        )
+        copies = Copies(same, _parts(leaders, "leaders"), known)
 
         pieces = [(f"{i:05d}", {"ranges": r}) for i, r in enumerate(_divide(self.config.bands, rows, self.memory))]
         buckets = yield step("buckets", pieces, parts=of_new, index=older["bands"], copies=copies)
@@ -233,17 +241,14 @@ class Deduplicate(Stage[DeduplicateConfig]):
         counted: dict[str, Any] = {}
         for receipt in (*buckets, *decided):
             add(counted, receipt.notes["counted"])
-        tables = {"decided": _parts(decided, "decided"), "added": _parts(decided, "added"), "copies": copies}
+        told = {"decided": _parts(decided, "decided"), "added": _parts(decided, "added"), "copies": copies}
+        grown = {"growth": _parts(decided, "growth"), "known": list(known.values())}
+        counting = f"growth-{number}-00000"
         by_stem = {place.stem: place for place in new}
         return [
-            Unit(
-                unit.name,
-                unit.key,
-                {**unit.payload, **tables, "place": by_stem[unit.name]}
-                if unit.payload["step"] == "decisions"
-                else {**unit.payload, "growth": _parts(decided, "growth"), "known": copies.known, "counted": counted},
-                unit.weight,
-            )
+            replace(unit, payload={**unit.payload, **told, "place": by_stem[unit.name]})
+            if unit.payload["step"] == "decisions"
+            else replace(unit, payload={**unit.payload, **grown, "counted": counted if unit.name == counting else {}})
             for unit in deciding
         ]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stages.base import Context, Inputs
-from stages.duplicate_files import Payload, Place, add, between, column, joined_arrays, of_places, opened
+from stages.duplicate_files import Payload, Place, add, between, column, joined_arrays, opened
 from storage.manifests import Part
 from storage.outputs import PartWriter
 
@@ -40,10 +40,11 @@ def decisions(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
     leader[repeated - place.start], copies[repeated - place.start] = first, often
     frame = frame.with_columns(pl.Series("leader", leader), pl.Series("copies", copies))
     elsewhere = np.unique(first[(first < place.start) | (first >= place.end)])
-    again = _known(frame, _of_part(writer, payload["copies"].known, place))
+    again = pl.DataFrame(pl.from_arrow(opened(writer, payload["copies"].known[place.stem])))
+    again = again.with_columns(cluster_size=pl.lit(0, pl.Int64))
     said = _of_part(writer, payload["decided"], place, elsewhere)
     told = [some.cast(pl.Schema(DECIDED)) for some in said]
-    decided = pl.concat([pl.DataFrame(schema=DECIDED), *told, *again], how="diagonal")
+    decided = pl.concat([pl.DataFrame(schema=DECIDED), *told, again], how="diagonal")
     if added := _of_part(writer, payload["added"], place):
         more = pl.concat(added).group_by("number").agg(pl.col("added").sum())
         decided = decided.join(more, on="number", how="left", maintain_order="left").with_columns(
@@ -68,7 +69,7 @@ def decisions(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
     writer.count(read=place.rows, kept=place.rows - sum(dropped.values()), dropped=dropped)
     compared = joined.filter(eligible)
     writer.notes["statistics"] = {
-        **count_fates(compared, joined_arrays([some["number"].to_numpy() for some in again], np.int64)),
+        **count_fates(compared, again["number"].to_numpy()),
         "documents": compared.height,
         "without_words": int((compared["shingles"] == 0).sum()),
     }
@@ -92,25 +93,6 @@ def _of_part(writer: PartWriter, files: Sequence[Part], place: Place, others: An
     return found
 
 
-def _known(documents: Any, known: list[Any]) -> list[Any]:
-    """What is decided of documents whose text earlier generations have, from the fates of those."""
-    import polars as pl
-
-    if not known:
-        return []
-    with_ids = pl.concat(known).join(documents.select("number", "id"), on="number", how="left", maintain_order="left")
-    again = with_ids.select(
-        "number",
-        keeper=pl.coalesce("keeper", "id"),
-        similarity=pl.col("similarity").fill_null(1.0),
-        method=pl.when(pl.col("keeper").is_null()).then(pl.lit("exact")).otherwise(pl.lit("near")),
-        cluster_size=pl.lit(0, pl.Int64),
-        containment="containment",
-        container="container",
-    )
-    return [again]
-
-
 def _decisions(documents: Any, dropped_by: Any, told: Any) -> Any:
     """`DECISIONS` of documents with their fates; the only hit is why one is dropped or, if it is not, what it is."""
     import numpy as np
@@ -132,34 +114,31 @@ def _decisions(documents: Any, dropped_by: Any, told: Any) -> Any:
 
 
 def growth(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-    """How many documents a generation removed for those of earlier ones, and what was counted on the way."""
+    """How many documents a generation removed for those of earlier ones, of one range of ids; what else was counted."""
+    import numpy as np
     import polars as pl
 
+    from data_quality.identifiers import id_words
     from storage.schemas import GROWTH
 
+    (ids,) = payload["ranges"]
     frames = [pl.DataFrame(schema={"id": pl.Binary, "added": pl.Int64})]
-    frames += [pl.DataFrame(pl.from_arrow(opened(writer, part))) for part in payload["growth"]]
+
+    def take(found: pl.DataFrame) -> None:
+        high, _ = id_words(found["id"])
+        inside = found.filter((high >= np.uint64(ids.low)) & (high <= np.uint64(ids.high - 1)))
+        frames.append(inside.group_by("id").agg(pl.col("added").sum().cast(pl.Int64)))
+
+    for part in payload["growth"]:
+        take(pl.DataFrame(pl.from_arrow(opened(writer, part))))
+    for part in payload["known"]:
+        keepers = pl.DataFrame(pl.from_arrow(opened(writer, part)))["keeper"]
+        take(pl.DataFrame({"id": keepers}).with_columns(added=pl.lit(1, pl.Int64)))
+    total = pl.concat(frames).group_by("id").agg(pl.col("added").sum()).sort("id")
+    writer.parquet(f"growth/{payload['name']}", total.to_arrow(), GROWTH)
     counted = {"exact": 0, "near": 0, "candidates": 0, "verified": 0, "capped": 0}
     add(counted, payload["counted"])
-    for part in payload["known"]:
-        known = pl.DataFrame(pl.from_arrow(opened(writer, part)))
-        if known.height:
-            frames.append(_own_ids(inputs, stage, known).select("id", added=pl.lit(1, pl.Int64)))
-    total = pl.concat(frames).group_by("id").agg(pl.col("added").sum()).sort("id")
-    writer.parquet(f"growth/{payload['generation']}", total.to_arrow(), GROWTH)
     writer.notes["statistics"] = counted
-
-
-def _own_ids(inputs: Inputs, stage: Deduplicate, known: Any) -> Any:
-    """The keepers of copies of earlier texts: their own ids where the earlier one was kept."""
-    import polars as pl
-
-    found = []
-    for place, some in of_places(stage.places(inputs), known["number"].to_numpy()):
-        rows = known[some]
-        ids = pl.Series(pl.from_arrow(inputs["sketch"].read(f"signatures/{place.stem}", ["id"]).column("id")))
-        found.append(rows.select(id=pl.coalesce("keeper", ids.gather(rows["number"] - place.start))))
-    return pl.concat(found)
 
 
 def index_bands(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
@@ -199,7 +178,7 @@ def index_ids(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from data_quality.bands import distinct
+    from data_quality.bands import runs
     from storage.arrow_files import read_parquet
     from storage.schemas import FATE, ID_INDEX_OF_DECISIONS
 
@@ -220,7 +199,8 @@ def index_ids(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
         )
         fates.append(pa.table([keeper, similarity, *beside.columns], schema=FATE))
     keys = (joined_arrays(high, np.uint64), joined_arrays(low, np.uint64))
-    once = distinct(keys)
+    order, begins = runs(keys)
+    once = order[begins]
     fate = pa.concat_tables(fates).take(pa.array(once))
     table = pa.table([pa.array(keys[0][once]), pa.array(keys[1][once]), *fate.columns], schema=ID_INDEX_OF_DECISIONS)
     writer.ipc(f"index/{payload['name']}", table, ID_INDEX_OF_DECISIONS)

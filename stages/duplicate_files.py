@@ -84,12 +84,12 @@ def between(numbers: Any, place: Place) -> slice:
 class Copies:
     """Texts that stand several times in a generation: by part, the first in π of each; of those, the first of all.
 
-    `known` are the texts that earlier generations have.
+    `known`, by part, are the documents whose text earlier generations have, and what is said of them.
     """
 
     same: Mapping[str, Part]
     leaders: Sequence[Part]
-    known: Sequence[Part]
+    known: Mapping[str, Part]
 
     def of(self, writer: PartWriter, place: Place) -> tuple[Any, Any, Any]:
         """The documents of a part whose text stands several times (ascending), their leaders, and how often it does."""
@@ -108,10 +108,7 @@ class Copies:
 
     def seen(self, writer: PartWriter, place: Place) -> Any:
         """The documents of a part (ascending) whose text earlier generations have."""
-        import numpy as np
-
-        found = [column(opened(writer, part), "number") for part in self.known]
-        return np.sort(joined_arrays([numbers[between(numbers, place)] for numbers in found], np.int64))
+        return column(opened(writer, self.known[place.stem]), "number")
 
     def later(self, writer: PartWriter, place: Place) -> Any:
         """Which rows of a part have a text that another document stands for."""

@@ -13,7 +13,6 @@ from stages.duplicate_files import (
     Payload,
     Place,
     as_buckets,
-    between,
     column,
     joined_arrays,
     opened,
@@ -56,25 +55,34 @@ def entries(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
 
 
 def copies(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-    """Texts of one range of ids that stand several times, and those that earlier generations have."""
+    """The ids of one range that stand several times, and those that earlier generations have (`KNOWN`).
+
+    Of every part each id is taken once: of one text there may be more copies than memory holds.
+    """
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    from data_quality.bands import Buckets, find_pairs
-    from storage.schemas import FATE
+    from data_quality.bands import find_pairs, first_of_equal, runs
+    from data_quality.identifiers import ids_of
+    from storage.schemas import FATE, KNOWN
 
     (ids,) = payload["ranges"]
-    high, low, numbers = [], [], []
-    for place, files in payload["parts"]:
+    high, low, counts = [], [], []
+    for _, files in payload["parts"]:
         table = opened(writer, files["ids"][0])
         some = ids.of(column(table, "high"), table.num_rows)
-        high.append(column(table, "high")[some])
-        low.append(column(table, "low")[some])
-        numbers.append(place.start + column(table, "row")[some].astype(np.int64))
-    keys = (joined_arrays(high, np.uint64), joined_arrays(low, np.uint64))
-    number = joined_arrays(numbers, np.int64)
-    known = np.zeros(number.size, dtype=bool)
-    tables = []
+        first, second = column(table, "high")[some], column(table, "low")[some]
+        begins = np.flatnonzero(first_of_equal((first, second)))
+        high.append(first[begins])
+        low.append(second[begins])
+        counts.append(np.diff(begins, append=first.size))
+    order, begins = runs((joined_arrays(high, np.uint64), joined_arrays(low, np.uint64)))
+    once = order[begins]
+    keys = joined_arrays(high, np.uint64)[once], joined_arrays(low, np.uint64)[once]
+    often = np.add.reduceat(joined_arrays(counts, np.int64)[order], begins) if begins.size else begins
+    known = np.zeros(often.size, dtype=bool)
+    tables = [KNOWN.empty_table()]
     for part in payload["index"]:
         table = opened(writer, part)
         some = ids.of(column(table, "high"), table.num_rows)
@@ -83,26 +91,47 @@ def copies(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
         mine, theirs = mine[new], theirs[new]
         known[mine] = True
         fate = table.slice(some.start, some.stop - some.start).take(pa.array(theirs)).select(FATE.names)
-        tables.append(fate.add_column(0, "number", pa.array(number[mine])))
-    found = Buckets.of((keys[0][~known], keys[1][~known]), number[~known])
-    schema = pa.schema([pa.field("number", pa.int64()), *FATE])
-    told = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)]).sort_by("number")
-    write(writer, f"repeated-{payload['name']}", pa.table({"number": np.sort(found.members)}))
+        removed = fate.column("keeper").is_valid()
+        said = {
+            **{name: fate.column(name) for name in FATE.names},
+            "high": keys[0][mine],
+            "low": keys[1][mine],
+            "keeper": pc.coalesce(fate.column("keeper"), ids_of(keys[0][mine], keys[1][mine])),
+            "similarity": pc.fill_null(fate.column("similarity"), 1.0),
+            "method": pc.if_else(removed, "near", "exact"),
+        }
+        tables.append(pa.table({name: said[name] for name in KNOWN.names}).cast(KNOWN))
+    told = pa.concat_tables(tables).sort_by([("high", "ascending"), ("low", "ascending")])
+    again = (often > 1) & ~known
+    write(writer, f"repeated-{payload['name']}", pa.table({"high": keys[0][again], "low": keys[1][again]}))
     write(writer, f"known-{payload['name']}", told)
 
 
 def claims(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-    """Of the texts of a part that stand several times, in any part, the first in π, and what it is measured by."""
+    """Of the texts of a part that stand several times, in any part, the first in π, and what it is measured by.
+
+    And of those that earlier generations have what is said of them.
+    """
     import numpy as np
     import polars as pl
+    import pyarrow as pa
 
     from data_quality.duplicate_members import survivor_priority
     from data_quality.duplicates import with_leaders
     from data_quality.identifiers import id_words
+    from storage.schemas import KNOWN
 
     place: Place = payload["place"]
-    found = [column(opened(writer, part), "number") for part in payload["repeated"]]
-    numbers = np.sort(joined_arrays([some[between(some, place)] for some in found], np.int64))
+    own = opened(writer, payload["ids"])
+    numbers = place.start + column(own, "row").astype(np.int64)
+    told = [pa.schema([pa.field("number", pa.int64()), *KNOWN]).empty_table()]
+    for part in payload["known"]:
+        known = opened(writer, part)
+        mine, theirs = _matched(own, known)
+        told.append(known.take(pa.array(theirs)).add_column(0, "number", pa.array(numbers[mine])))
+    write(writer, f"known-{place.stem}", pa.concat_tables(told).drop_columns(["high", "low"]).sort_by("number"))
+    repeated = [numbers[_matched(own, opened(writer, part))[0]] for part in payload["repeated"]]
+    numbers = np.sort(joined_arrays(repeated, np.int64))
     frame, _ = _documents(stage, place, numbers, inputs, writer, ["id", "source", "uri", "record"])
     priority = survivor_priority(frame, stage.config)
     frame = frame.select("number", "generation", "id", "source", "uri", "record", copies=pl.lit(1, pl.Int64))
@@ -111,6 +140,21 @@ def claims(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWri
     first = frame.filter(pl.col("number") == pl.col("leader")).drop("leader")
     high = pl.Series("high", id_words(first["id"])[0], pl.UInt64)
     write(writer, f"claims-{place.stem}", first.with_columns(high).to_arrow())
+
+
+def _matched(ids: Any, among: Any) -> tuple[Any, Any]:
+    """Rows of ids (`ID_ENTRIES`) and of a table of distinct ones (`high`, `low`, sorted) where they are the same."""
+    import numpy as np
+
+    from data_quality.bands import find_pairs
+
+    high, low = column(among, "high"), column(among, "low")
+    mine = column(ids, "high"), column(ids, "low")
+    start, end = (
+        (np.searchsorted(mine[0], high[0]), np.searchsorted(mine[0], high[-1], side="right")) if high.size else (0, 0)
+    )
+    rows, others = find_pairs((mine[0][start:end], mine[1][start:end]), (high, low))
+    return start + rows, others
 
 
 def leaders(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWriter, context: Context) -> None:

@@ -160,6 +160,11 @@ ID_INDEX_OF_DECISIONS = pa.schema(
 FATE = pa.schema([ID_INDEX_OF_DECISIONS.field(name) for name in ("keeper", "similarity", "containment", "container")])
 """What a later copy of a text shares with it."""
 
+KNOWN = pa.schema(
+    [*(ID_ENTRIES.field(name) for name in ("high", "low")), *FATE, pa.field("method", pa.string(), nullable=False)]
+)
+"""Texts that earlier generations have, by id, with what is said of their copies: a kept text is their keeper."""
+
 
 def signature_schema(permutations: int, scheme: str = "affine32") -> pa.Schema:
     """MinHash signatures: little-endian uint32 (affine32) or uint64 (affine64) numbers, one after the other.
