@@ -281,3 +281,24 @@ def test_samples_that_are_not_there_are_explained(run: Run, reason: str, options
     with pytest.raises(StageError) as caught:
         samples(run.outputs(), reason, 3, **options)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("trusted", ["web", "books"])
+def test_the_keeper_of_a_copy_is_the_document_that_stays(
+    run: Run, trusted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.run("filter.presets=[none]", f"deduplicate.source_order=[{trusted}]", name="copies")
+    store, outputs = Store(run.values["workspace"]), run.outputs("copies")
+    (copy,) = samples(outputs, "exact-duplicate", 9)
+    assert copy["keeper"]["source"] == trusted
+    stays, removed = explain.why(store, run.record("copies"), copy["id"])["documents"]
+    assert [stays["status"], stays["source"]] == ["kept", trusted]
+    assert "keeper" not in stays["evidence"]
+    assert removed["reason"] == "exact-duplicate"
+    place = {name: stays[name] for name in ("source", "uri", "record", "excerpt")}
+    assert removed["evidence"]["keeper"] == place
+    assert "difference" not in removed["evidence"]
+    monkeypatch.setattr(explain, "COPIES_EXPLAINED", 1)
+    assert explain.why(store, run.record("copies"), copy["id"]) == {
+        "query": copy["id"], "documents": [stays], "more": 1
+    }  # fmt: skip
