@@ -126,7 +126,8 @@ def why(store: Store, record: Mapping[str, Any], query: str) -> dict[str, Any]:
             raise StageError(f"no document of this run has the id {query.lower()}")
         stays = _staying(outputs, places)
         places.sort(key=lambda found: found != stays)
-        told = [_explain(outputs, stem, row) for stem, row in places[:COPIES_EXPLAINED]]
+        keepers = {bytes.fromhex(query): stays}
+        told = [_explain(outputs, stem, row, keepers) for stem, row in places[:COPIES_EXPLAINED]]
         return {"query": query, "documents": told, "more": len(places) - len(told)}
     uri, mark, number = query.rpartition("#")
     if not mark or not number.isdigit():
@@ -184,7 +185,7 @@ def _find_record(outputs: Mapping[str, Output], uri: str, number: int) -> list[d
     found: list[dict[str, Any]] = []
     for kind, stem, row in find_record(outputs["ingest"], uri, number):
         if kind == "documents":
-            found.append(_explain(outputs, stem, row))
+            found.append(_explain(outputs, stem, row, {}))
         else:
             entry = _row(outputs["ingest"], f"quarantine/{stem}", row)
             reason = f"{entry.pop('error')}: {entry.pop('message')}"
@@ -272,7 +273,10 @@ def is_of_unit(stem: str, unit: str) -> bool:
     return bool(unit) and stem.startswith(f"{unit}-")
 
 
-def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, Any]:
+def _explain(
+    outputs: Mapping[str, Output], stem: str, row: int, keepers: dict[bytes, tuple[str, int] | None]
+) -> dict[str, Any]:
+    """The answer on one document; `keepers` says where those are that were looked up already, and learns of more."""
     document = _row(outputs["ingest"], f"documents/{stem}", row)
     text = document.pop("text")
     identity = document["id"]
@@ -326,7 +330,10 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
         evidence["neighbours"] = {k: v.hex() if isinstance(v := neighbours[k], bytes) else v for k in shown}
     keeper = decisions.get("deduplicate", {}).get("keeper")
     if keeper:
-        found = keeper_place(outputs, bytes.fromhex(keeper))
+        wanted = bytes.fromhex(keeper)
+        if wanted not in keepers:
+            keepers[wanted] = keeper_place(outputs, wanted)
+        found = keepers[wanted]
         if found is not None:
             evidence["keeper"] = place(outputs["ingest"], *found)
             kept_text = _row(outputs["ingest"], f"documents/{found[0]}", found[1])["text"]

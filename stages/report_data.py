@@ -437,12 +437,12 @@ def _contamination(outputs: Mapping[str, Output], check: Check) -> Row:
 
     output = outputs["decontaminate"]
     limit = outputs["filter"].manifest["parameters"].get("contamination_overlap")
-    items = {part.stem: part.rows for part in (*output.parts("eval_items"), *output.parts("finetune_items"))}
-    if not items:
+    read = output.read_json("about/sets")
+    if not read:
         return {"limit": limit, "sets": [], "counts": {}}
     counts, unsearched = unsearched_items(output.store.read_bytes(output.part("index/ngrams").path))
-    hit: dict[str, dict[str, set[bytes]]] = {name: {} for name in items}
-    dropped: dict[str, set[bytes]] = {name: set() for name in items}
+    hit: dict[str, dict[str, set[bytes]]] = {name: {} for name in read}
+    dropped: dict[str, set[bytes]] = {name: set() for name in read}
     best: dict[tuple[str, str], Row] = {}
     for stem in _parts(outputs, check):
         part = output.part(f"overlaps/{stem}")
@@ -461,7 +461,7 @@ def _contamination(outputs: Mapping[str, Output], check: Check) -> Row:
             named = (row["eval_set"], row["eval_item"])
             best[named] = min(best.get(named, row), row, key=lambda one: (-one["overlap"], one["id"]))
     sets = []
-    for name in sorted(items):
+    for name in sorted(read):
         found = sorted((row for row in best.values() if row["eval_set"] == name), key=_by_overlap)[:ITEMS_SHOWN]
         shown = [
             {**row, "documents": len(hit[name][row["eval_item"]])}
@@ -471,7 +471,8 @@ def _contamination(outputs: Mapping[str, Output], check: Check) -> Row:
         sets.append(
             {
                 "eval_set": name,
-                "items": items[name],
+                "items": read[name]["kept"],
+                "unread": read[name]["quarantined"],
                 "unsearched": unsearched.get(name, 0),
                 "items_hit": len(hit[name]),
                 "documents": len(set().union(*hit[name].values())),

@@ -287,6 +287,10 @@ def contamination(data: ReportData) -> Html:
         paragraph(f"{note} {said} {unsearched}", class_="soft"),
         table("Overlap with evaluation sets", header, rows),
     ]
+    unread = [(row["eval_set"], error, number) for row in sets for error, number in row["unread"].items()]
+    pieces.append(
+        table("Records that could not be read: not looked for", ("evaluation set", "error", "records"), unread)
+    )
     for row in sets:
         if row["found"]:
             shown = [

@@ -129,6 +129,7 @@ class Run:
             named = [{"eval_set": "exam", "eval_item": EVIL * at, "text": t} for at, t in enumerate(texts)]
             index = build_index(pa.Table.from_pylist(named), DecontaminateConfig())
             writer.bytes("index/ngrams", index.to_npz(), ".npz")
+            writer.json("about/sets", {"exam": {"read": 4, "kept": 2, "quarantined": {"bad-json": 2}}})
             for stem, rows in self.parts.items():
                 hits = [
                     {"id": identity(text), "eval_set": "exam", "eval_item": EVIL, "overlap": 0.75, "text": EVIL}
@@ -491,6 +492,8 @@ def test_evaluation_items_are_told_apart_by_found_not_found_and_not_looked_for(r
     assert [found[name] for name in ("eval_item", "overlap", "documents", "source")] == [EVIL, 0.75, 1, "web"]
     shown = read(page(data, OCCASION))
     assert "Not looked for: 1 items of too few words" in " ".join(shown.text)
+    at = shown.text.index("Records that could not be read: not looked for")
+    assert shown.text[at + 4 :][:3] == ["exam", "bad-json", "2"]
 
 
 def test_repeats_are_shown_by_reason_and_by_what_stands_in_most_documents(run: Run) -> None:
