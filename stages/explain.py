@@ -328,6 +328,8 @@ def _explain(
         neighbours = _row(outputs["deduplicate"], f"neighbours/{stem}", row)
         shown = ("cluster_size", "containment", "container", "capped")
         evidence["neighbours"] = {k: v.hex() if isinstance(v := neighbours[k], bytes) else v for k in shown}
+        if neighbours["cluster_size"] and (grown := _grown(outputs["deduplicate"], identity)):
+            evidence["neighbours"]["added_later"] = grown
     keeper = decisions.get("deduplicate", {}).get("keeper")
     if keeper:
         wanted = bytes.fromhex(keeper)
@@ -347,6 +349,16 @@ def _explain(
             times = seen_in_training(outputs, stem, identity.hex())
             evidence["training"] = {"shown": len(times), "times": times}
     return answer
+
+
+def _grown(deduplicate: Output, identity: bytes) -> int:
+    """How many documents of later generations were removed for a kept one."""
+    import pyarrow.compute as pc
+
+    tables = (deduplicate.read(part) for part in deduplicate.parts("growth"))
+    return sum(
+        pc.sum(some.filter(pc.equal(some.column("id"), identity)).column("added")).as_py() or 0 for some in tables
+    )
 
 
 def _cuts(lists: Sequence[Sequence[Mapping[str, Any]]], text: str) -> list[dict[str, Any]]:

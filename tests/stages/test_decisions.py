@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Iterator
@@ -302,3 +303,20 @@ def test_the_keeper_of_a_copy_is_the_document_that_stays(
     assert explain.why(store, run.record("copies"), copy["id"]) == {
         "query": copy["id"], "documents": [stays], "more": 1
     }  # fmt: skip
+
+
+def test_why_counts_what_later_generations_removed_for_a_document(tmp_path: Path, pool: WorkerPool) -> None:
+    grown, change = Run(tmp_path, pool), ("filter.presets=[none]", "deduplicate.incremental=true")
+    text = texts()[7]["text"]
+    identity = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def neighbours() -> dict[str, Any]:
+        grown.run(*change)
+        answer = explain.why(Store(grown.values["workspace"]), grown.record(), identity)
+        found: dict[str, Any] = answer["documents"][0]["evidence"]["neighbours"]
+        return {name: found.get(name) for name in ("cluster_size", "added_later")}
+
+    assert neighbours() == {"cluster_size": 1, "added_later": None}
+    rows = [{"text": text}, {"text": f"{text} Very much so."}, {"text": "Of another kind altogether."}]
+    (tmp_path / "web" / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert neighbours() == {"cluster_size": 1, "added_later": 2}
