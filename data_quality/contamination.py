@@ -130,6 +130,16 @@ class ContaminationIndex:
         return cls(ngram=facts["ngram"], items=items, counts=facts["counts"], **arrays)
 
 
+def unsearched_items(data: bytes) -> tuple[dict[str, int], dict[str, int]]:
+    """What an index (`to_npz`) leaves out: its `counts`, and by set how many items have no n-gram to look for."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        facts, item_grams = json.loads(archive["facts"].tobytes()), archive["item_grams"]
+    unsearched: dict[str, int] = {}
+    for (eval_set, _), grams in zip(facts["items"], item_grams.tolist(), strict=True):
+        unsearched[eval_set] = unsearched.get(eval_set, 0) + (grams == 0)
+    return facts["counts"], unsearched
+
+
 def build_index(eval_items: pa.Table, config: DecontaminateConfig) -> ContaminationIndex:
     """Index evaluation items.
 

@@ -319,6 +319,8 @@ def why(answer: Mapping[str, Any]) -> None:
             shown = escape if console.is_terminal else str
             pieces = (told[whose].format(shown(passage)) for whose, passage in difference)
             console.print("".join(pieces), soft_wrap=True, markup=console.is_terminal)
+    if answer["more"]:
+        console.print(f"… and {answer['more']:,} more documents of this text")
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, str]]:

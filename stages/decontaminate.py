@@ -1,16 +1,18 @@
 """decontaminate: which documents share text with which evaluation items. Evidence only; `filter` decides.
 
 Parts: `eval_items/<set>` (the evaluation sets as documents), `finetune_items/<set>` (a fine-tuning set of the same
-run), `index/ngrams`, and `overlaps/<stem>`, whose rows are hits of documents of `documents/<stem>`.
+run), `about/sets` (how many of their records could be read), `index/ngrams`, and `overlaps/<stem>`, whose rows are hits
+of documents of `documents/<stem>`.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 from corpus.config import SourceConfig
-from stages.base import Context, Inputs, Stage, Unit, part_units
+from stages.base import Context, Inputs, Stage, StageError, Unit, part_units
 from stages.config import DecontaminateStageConfig, RunConfig
 from storage.fingerprint import canonical
 from storage.outputs import PartWriter, Receipt
@@ -21,7 +23,7 @@ class Decontaminate(Stage[DecontaminateStageConfig]):
     """N-gram overlap with the user's evaluation sets, and with the documents the run is fine-tuned on."""
 
     name = "decontaminate"
-    version = 1
+    version = 2
     needs = ("ingest",)
 
     def __init__(self, config: DecontaminateStageConfig, finetune: SourceConfig | None = None) -> None:
@@ -59,11 +61,17 @@ class Decontaminate(Stage[DecontaminateStageConfig]):
 
         from corpus.config import NormaliseConfig
         from corpus.documents import read_all
+        from corpus.sources.base import SourceError
         from data_quality.contamination import build_index
 
-        items = []
+        items, read = [], {}
         for kind, source in self._sets():
-            documents = read_all(source, NormaliseConfig())
+            try:
+                documents = read_all(source, NormaliseConfig())
+            except SourceError as error:
+                setting = "decontaminate.eval_sets" if kind == "eval_items" else "finetune.data"
+                raise StageError(f"{setting}: {error}: see whether kind and text_field fit the file") from error
+            read[source.name] = json.loads(documents.schema.metadata[b"counts"])
             writer.parquet(f"{kind}/{source.name}", documents, DOCUMENTS)
             names = [
                 f"{uri}#{record}" for uri, record in zip(*documents.select(["uri", "record"]).columns, strict=True)
@@ -77,6 +85,7 @@ class Decontaminate(Stage[DecontaminateStageConfig]):
                     }
                 )
             )
+        writer.json("about/sets", read)
         if items:
             index = build_index(pa.concat_tables(items), self.config.comparison)
             writer.bytes("index/ngrams", index.to_npz(), ".npz")

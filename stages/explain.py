@@ -21,6 +21,8 @@ from storage.outputs import Output, output_folder
 _ID = re.compile(r"[0-9a-fA-F]{32}")
 DECISIONS = ("filter", "deduplicate", "select")
 EXCERPT = 600
+COPIES_EXPLAINED = 20
+"""Documents of one text that `why` tells about, the one that stays first: boilerplate may stand in a million places."""
 
 
 def outputs_of(store: Store, record: Mapping[str, Any]) -> dict[str, Output]:
@@ -106,8 +108,9 @@ def why(store: Store, record: Mapping[str, Any], query: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        `query` and `documents`: a list, for one text may stand in several places. Each has `status` ("kept", "dropped",
-        "quarantined", "not decided yet"), `reason`, the document's columns, an excerpt, and the evidence by stage.
+        `query`; `documents`: a list, for one text may stand in several places, the one that stays first, at most
+        COPIES_EXPLAINED; and `more`, how many others there are. Each has `status` ("kept", "dropped", "quarantined",
+        "not decided yet"), `reason`, the document's columns, an excerpt, and the evidence by stage.
 
     Raises
     ------
@@ -121,11 +124,15 @@ def why(store: Store, record: Mapping[str, Any], query: str) -> dict[str, Any]:
         places = find_id(outputs["ingest"], bytes.fromhex(query))
         if not places:
             raise StageError(f"no document of this run has the id {query.lower()}")
-        return {"query": query, "documents": [_explain(outputs, stem, row) for stem, row in places]}
+        stays = _staying(outputs, places)
+        places.sort(key=lambda found: found != stays)
+        keepers = {bytes.fromhex(query): stays}
+        told = [_explain(outputs, stem, row, keepers) for stem, row in places[:COPIES_EXPLAINED]]
+        return {"query": query, "documents": told, "more": len(places) - len(told)}
     uri, mark, number = query.rpartition("#")
     if not mark or not number.isdigit():
         raise StageError(f"{query!r} is neither an id (32 hex digits) nor URI#RECORD, e.g. docs/a.jsonl.gz#17")
-    return {"query": query, "documents": _find_record(outputs, uri, int(number))}
+    return {"query": query, "documents": _find_record(outputs, uri, int(number)), "more": 0}
 
 
 def find_id(ingest: Output, wanted: bytes) -> list[tuple[str, int]]:
@@ -154,11 +161,31 @@ def find_id(ingest: Output, wanted: bytes) -> list[tuple[str, int]]:
     return found
 
 
+def _staying(outputs: Mapping[str, Output], places: Sequence[tuple[str, int]]) -> tuple[str, int] | None:
+    """Of the places of one text the one that has no keeper: it stays, or stands for the others."""
+    if "deduplicate" not in outputs:
+        return None
+    rows: dict[str, list[int]] = {}
+    for stem, row in places:
+        rows.setdefault(stem, []).append(row)
+    for stem, of_stem in rows.items():
+        decided = outputs["deduplicate"].read(f"decisions/{stem}", ["keeper", "dropped_by"]).take(of_stem)
+        for row, decision in zip(of_stem, decided.to_pylist(), strict=True):
+            if decision["keeper"] is None and decision["dropped_by"] != "filter":
+                return stem, row
+    return None
+
+
+def keeper_place(outputs: Mapping[str, Output], keeper: bytes) -> tuple[str, int] | None:
+    """Part (stem) and row of the document that stays for others; None if it is no longer among the documents."""
+    return _staying(outputs, find_id(outputs["ingest"], keeper))
+
+
 def _find_record(outputs: Mapping[str, Output], uri: str, number: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for kind, stem, row in find_record(outputs["ingest"], uri, number):
         if kind == "documents":
-            found.append(_explain(outputs, stem, row))
+            found.append(_explain(outputs, stem, row, {}))
         else:
             entry = _row(outputs["ingest"], f"quarantine/{stem}", row)
             reason = f"{entry.pop('error')}: {entry.pop('message')}"
@@ -246,7 +273,10 @@ def is_of_unit(stem: str, unit: str) -> bool:
     return bool(unit) and stem.startswith(f"{unit}-")
 
 
-def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, Any]:
+def _explain(
+    outputs: Mapping[str, Output], stem: str, row: int, keepers: dict[bytes, tuple[str, int] | None]
+) -> dict[str, Any]:
+    """The answer on one document; `keepers` says where those are that were looked up already, and learns of more."""
     document = _row(outputs["ingest"], f"documents/{stem}", row)
     text = document.pop("text")
     identity = document["id"]
@@ -298,13 +328,19 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
         neighbours = _row(outputs["deduplicate"], f"neighbours/{stem}", row)
         shown = ("cluster_size", "containment", "container", "capped")
         evidence["neighbours"] = {k: v.hex() if isinstance(v := neighbours[k], bytes) else v for k in shown}
+        if neighbours["cluster_size"] and (grown := _grown(outputs["deduplicate"], identity)):
+            evidence["neighbours"]["added_later"] = grown
     keeper = decisions.get("deduplicate", {}).get("keeper")
     if keeper:
-        places = find_id(outputs["ingest"], bytes.fromhex(keeper))
-        evidence["keeper"] = [place(outputs["ingest"], found, at) for found, at in places]
-        if places and keeper != answer["id"]:
-            kept_text = _row(outputs["ingest"], f"documents/{places[0][0]}", places[0][1])["text"]
-            evidence["difference"] = [list(passage) for passage in word_difference(kept_text, text)]
+        wanted = bytes.fromhex(keeper)
+        if wanted not in keepers:
+            keepers[wanted] = keeper_place(outputs, wanted)
+        found = keepers[wanted]
+        if found is not None:
+            evidence["keeper"] = place(outputs["ingest"], *found)
+            kept_text = _row(outputs["ingest"], f"documents/{found[0]}", found[1])["text"]
+            if kept_text != text:
+                evidence["difference"] = [list(passage) for passage in word_difference(kept_text, text)]
     if answer["status"] == "kept" and "tokenize" in outputs:
         evidence["tokens"] = _tokens(outputs["tokenize"], stem, identity)
         if "pretrain" in outputs:
@@ -313,6 +349,16 @@ def _explain(outputs: Mapping[str, Output], stem: str, row: int) -> dict[str, An
             times = seen_in_training(outputs, stem, identity.hex())
             evidence["training"] = {"shown": len(times), "times": times}
     return answer
+
+
+def _grown(deduplicate: Output, identity: bytes) -> int:
+    """How many documents of later generations were removed for a kept one."""
+    import pyarrow.compute as pc
+
+    tables = (deduplicate.read(part) for part in deduplicate.parts("growth"))
+    return sum(
+        pc.sum(some.filter(pc.equal(some.column("id"), identity)).column("added")).as_py() or 0 for some in tables
+    )
 
 
 def _cuts(lists: Sequence[Sequence[Mapping[str, Any]]], text: str) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ class Report(Stage[ReportConfig]):
     """Reads every output of the run; what a run leaves out is left out of the page."""
 
     name = "report"
-    version = 2
+    version = 3
 
     def __init__(self, config: ReportConfig, *, run: str, workspace: str, needs: tuple[str, ...]) -> None:
         super().__init__(config)

@@ -31,7 +31,9 @@ def similarities(output: Output, check: Check) -> list[int]:
         decided = pl.from_arrow(output.read(part, ["method", "similarity"]))
         assert isinstance(decided, pl.DataFrame)
         near = decided.filter(pl.col("method") == "near")["similarity"].drop_nulls().to_numpy()
-        total += np.histogram(near, STEPS, (0.0, 1.0))[0]
+        # The hair: a similarity on the border of two bins, as the threshold often is, belongs to the upper one.
+        steps = np.minimum((near * STEPS + 1e-9).astype(np.int64), STEPS - 1)
+        total += np.bincount(steps, minlength=STEPS)
     return [int(number) for number in total]
 
 

@@ -28,8 +28,8 @@ Check = Callable[[], None]
 
 FEATURES_SHOWN = 12
 QUARANTINED_SHOWN = 3
-OVERLAPS_SHOWN = 10
-DOCUMENTS_OF_AN_ITEM = 2
+ITEMS_SHOWN = 25
+"""Items of an evaluation set that are listed with the document that shares most with them."""
 POINTS_SHOWN = 600
 """Points of a curve: what a screen can show. More steps are averaged."""
 
@@ -430,51 +430,61 @@ def _duplicates(outputs: Mapping[str, Output], check: Check) -> Row:
 
 
 def _contamination(outputs: Mapping[str, Output], check: Check) -> Row:
-    """Evaluation sets, how many of their items were found, and the documents that share most with them."""
+    """Evaluation sets, how many of their items were found, and where the items are that share most with a document."""
     import polars as pl
+
+    from data_quality.contamination import unsearched_items
 
     output = outputs["decontaminate"]
     limit = outputs["filter"].manifest["parameters"].get("contamination_overlap")
-    sets_read = [*output.parts("eval_items"), *output.parts("finetune_items")]
-    items: dict[str, int] = {part.stem: part.rows for part in sets_read}
-    hit: dict[str, set[str]] = {name: set() for name in items}
-    documents: dict[str, set[bytes]] = {name: set() for name in items}
-    dropped: dict[str, set[bytes]] = {name: set() for name in items}
-    top: list[Row] = []
+    read = output.read_json("about/sets")
+    if not read:
+        return {"limit": limit, "sets": [], "counts": {}}
+    counts, unsearched = unsearched_items(output.store.read_bytes(output.part("index/ngrams").path))
+    hit: dict[str, dict[str, set[bytes]]] = {name: {} for name in read}
+    dropped: dict[str, set[bytes]] = {name: set() for name in read}
+    best: dict[tuple[str, str], Row] = {}
     for stem in _parts(outputs, check):
         part = output.part(f"overlaps/{stem}")
         if not part.rows:
             continue
         overlaps = pl.from_arrow(output.read(part))
         assert isinstance(overlaps, pl.DataFrame)
-        for (name,), rows in overlaps.group_by("eval_set"):
-            hit.setdefault(str(name), set()).update(rows["eval_item"])
-            documents.setdefault(str(name), set()).update(rows["id"])
+        for (name, item), rows in overlaps.group_by("eval_set", "eval_item"):
+            hit[str(name)].setdefault(str(item), set()).update(rows["id"])
             over = rows.filter(pl.col("overlap") >= (math.inf if limit is None else limit))
-            dropped.setdefault(str(name), set()).update(over["id"])
-        chosen = overlaps.sort(["overlap", "eval_set", "eval_item"], descending=[True, False, False])
-        first = chosen.group_by("eval_set", "eval_item", maintain_order=True).head(DOCUMENTS_OF_AN_ITEM)
-        first = first.sort(["overlap", "eval_set", "eval_item"], descending=[True, False, False]).head(OVERLAPS_SHOWN)
-        top += _with_places(outputs["ingest"], stem, first.to_dicts())
-    top.sort(key=lambda row: (-row["overlap"], row["eval_set"], row["eval_item"], row["id"]))
-    seen: dict[tuple[str, str], int] = {}
-    shown = []
-    for row in top:
-        item = (row["eval_set"], row["eval_item"])
-        seen[item] = seen.get(item, 0) + 1
-        if seen[item] <= DOCUMENTS_OF_AN_ITEM:
-            shown.append(row)
-    sets = [
-        {
-            "eval_set": name,
-            "items": items.get(name, 0),
-            "items_hit": len(hit[name]),
-            "documents": len(documents[name]),
-            "dropped": len(dropped[name]),
-        }
-        for name in sorted(hit)
-    ]
-    return {"limit": limit, "sets": sets, "overlaps": shown[:OVERLAPS_SHOWN]}
+            dropped[str(name)].update(over["id"])
+        chosen = overlaps.sort(["overlap", "id"], descending=[True, False])
+        first = chosen.unique(["eval_set", "eval_item"], keep="first", maintain_order=True)
+        for row in first.to_dicts():
+            row["stem"] = stem
+            named = (row["eval_set"], row["eval_item"])
+            best[named] = min(best.get(named, row), row, key=lambda one: (-one["overlap"], one["id"]))
+    sets = []
+    for name in sorted(read):
+        found = sorted((row for row in best.values() if row["eval_set"] == name), key=_by_overlap)[:ITEMS_SHOWN]
+        shown = [
+            {**row, "documents": len(hit[name][row["eval_item"]])}
+            for one in found
+            for row in _with_places(outputs["ingest"], one.pop("stem"), [one])
+        ]
+        sets.append(
+            {
+                "eval_set": name,
+                "items": read[name]["kept"],
+                "unread": read[name]["quarantined"],
+                "unsearched": unsearched.get(name, 0),
+                "items_hit": len(hit[name]),
+                "documents": len(set().union(*hit[name].values())),
+                "dropped": len(dropped[name]),
+                "found": shown,
+            }
+        )
+    return {"limit": limit, "sets": sets, "counts": counts}
+
+
+def _by_overlap(row: Row) -> tuple[float, str]:
+    return -row["overlap"], row["eval_item"]
 
 
 def _with_places(ingest: Output, stem: str, rows: list[Row]) -> list[Row]:

@@ -268,27 +268,43 @@ def contamination(data: ReportData) -> Html:
         return Html("")
     rows = [
         (
-            row["eval_set"], row["items"], row["items_hit"], share(row["items_hit"], row["items"]),
+            row["eval_set"], row["items"], row["unsearched"], row["items_hit"], share(row["items_hit"], row["items"]),
             row["documents"], row["dropped"],
         )
         for row in sets
     ]  # fmt: skip
-    header = ("evaluation set", "items", "items found", "share", "texts that share some", "of them dropped")
+    header = (
+        "evaluation set", "items", "not looked for", "items found", "share", "texts that share some", "of them dropped"
+    )  # fmt: skip
+    counts = data.contamination["counts"]
     note = "An item counts as found if a document holds a stored share of its n-grams. Copies of a text count once."
     said = "Nothing is dropped for it." if limit is None else f"From an overlap of {limit:g} a document is dropped."
+    unsearched = (
+        f"Not looked for: {counts['short_items']:,} items of too few words, {counts['stock_items']:,} of stock phrases "
+        f"only ({counts['stock_phrases']:,} of {counts['ngrams']:,} n-grams)."
+    )
     pieces = [
-        paragraph(f"{note} {said}", class_="soft"),
+        paragraph(f"{note} {said} {unsearched}", class_="soft"),
         table("Overlap with evaluation sets", header, rows),
     ]
-    if data.contamination["overlaps"]:
-        shown = [
-            (
-                f"{row['overlap']:.2f}", Html(f"{escape(row['eval_set'])}: {escape(row['eval_item'])}"),
-                _place(row) if "uri" in row else code(row["id"]), _wide(row["text"][:240]),
-            )
-            for row in data.contamination["overlaps"]
-        ]  # fmt: skip
-        pieces.append(table("Largest overlaps", ("overlap", "item", "document", "shared text"), shown))
+    unread = [(row["eval_set"], error, number) for row in sets for error, number in row["unread"].items()]
+    pieces.append(
+        table("Records that could not be read: not looked for", ("evaluation set", "error", "records"), unread)
+    )
+    for row in sets:
+        if row["found"]:
+            shown = [
+                (
+                    f"{one['overlap']:.2f}", one["eval_item"], one["documents"],
+                    _place(one) if "uri" in one else code(one["id"]), _wide(one["text"][:240]),
+                )
+                for one in row["found"]
+            ]  # fmt: skip
+            columns = ("overlap", "item", "texts that share some", "one that shares most", "shared text")
+            found = f"Found of {row['eval_set']}: {row['items_hit']:,}"
+            most = f", of which {len(shown)} with the largest overlaps" if row["items_hit"] > len(shown) else ""
+            listed = table(f"Largest overlaps with {row['eval_set']}", columns, shown)
+            pieces.append(element("details", element("summary", found, most), listed))
     return join(pieces)
 
 

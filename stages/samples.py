@@ -237,8 +237,9 @@ def _measured(rule: Rule | None, known: Mapping[str, Any]) -> Found | None:
 
 def _keeper(outputs: Mapping[str, Output], stem: str, row: int) -> Found:
     decision = outputs["deduplicate"].read(f"decisions/{stem}", ["keeper", "similarity"]).slice(row, 1).to_pylist()[0]
-    places = explain.find_id(outputs["ingest"], decision["keeper"])
-    place = explain.place(outputs["ingest"], *places[0])
+    found = explain.keeper_place(outputs, decision["keeper"])
+    assert found is not None
+    place = explain.place(outputs["ingest"], *found)
     return {"id": decision["keeper"].hex(), "similarity": decision["similarity"], **place}
 
 

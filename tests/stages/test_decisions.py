@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Iterator
@@ -281,3 +282,41 @@ def test_samples_that_are_not_there_are_explained(run: Run, reason: str, options
     with pytest.raises(StageError) as caught:
         samples(run.outputs(), reason, 3, **options)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("trusted", ["web", "books"])
+def test_the_keeper_of_a_copy_is_the_document_that_stays(
+    run: Run, trusted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.run("filter.presets=[none]", f"deduplicate.source_order=[{trusted}]", name="copies")
+    store, outputs = Store(run.values["workspace"]), run.outputs("copies")
+    (copy,) = samples(outputs, "exact-duplicate", 9)
+    assert copy["keeper"]["source"] == trusted
+    stays, removed = explain.why(store, run.record("copies"), copy["id"])["documents"]
+    assert [stays["status"], stays["source"]] == ["kept", trusted]
+    assert "keeper" not in stays["evidence"]
+    assert removed["reason"] == "exact-duplicate"
+    place = {name: stays[name] for name in ("source", "uri", "record", "excerpt")}
+    assert removed["evidence"]["keeper"] == place
+    assert "difference" not in removed["evidence"]
+    monkeypatch.setattr(explain, "COPIES_EXPLAINED", 1)
+    assert explain.why(store, run.record("copies"), copy["id"]) == {
+        "query": copy["id"], "documents": [stays], "more": 1
+    }  # fmt: skip
+
+
+def test_why_counts_what_later_generations_removed_for_a_document(tmp_path: Path, pool: WorkerPool) -> None:
+    grown, change = Run(tmp_path, pool), ("filter.presets=[none]", "deduplicate.incremental=true")
+    text = texts()[7]["text"]
+    identity = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def neighbours() -> dict[str, Any]:
+        grown.run(*change)
+        answer = explain.why(Store(grown.values["workspace"]), grown.record(), identity)
+        found: dict[str, Any] = answer["documents"][0]["evidence"]["neighbours"]
+        return {name: found.get(name) for name in ("cluster_size", "added_later")}
+
+    assert neighbours() == {"cluster_size": 1, "added_later": None}
+    rows = [{"text": text}, {"text": f"{text} Very much so."}, {"text": "Of another kind altogether."}]
+    (tmp_path / "web" / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert neighbours() == {"cluster_size": 1, "added_later": 2}

@@ -7,6 +7,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from corpus.config import IngestConfig, SourceConfig
 from data_quality.words import split_words
-from stages.base import Resources
+from stages.base import Resources, StageError
 from stages.config import DecontaminateStageConfig, FinetuneStageConfig, RunConfig
 from stages.decontaminate import make
 from stages.pool import WorkerPool
@@ -102,6 +103,22 @@ def test_only_other_items_make_the_comparison_again(tmp_path: Path, local_store:
     assert run(local_store, pool, parts, config(sets)).units_done_here == 0
     source(tmp_path, "questions", [ITEM, LABELLED])
     assert run(local_store, pool, parts, config(sets)).units_done_here == 2
+
+
+def test_items_that_cannot_be_read_are_counted(tmp_path: Path, local_store: Store, pool: WorkerPool) -> None:
+    questions = source(tmp_path, "questions", [ITEM])
+    with (tmp_path / "questions" / "items.jsonl").open("a") as file:
+        file.write('{"question": "where did it go?"}\n{not json\n')
+    output = run(local_store, pool, {"web-0": [ITEM]}, config((questions,))).output
+    counts = {"read": 3, "kept": 1, "quarantined": {"bad-json": 1, "missing-text": 1}}
+    assert output.read_json("about/sets") == {"questions": counts}
+    other = replace(questions, text_field="body")
+    expected = r"decontaminate\.eval_sets: .*none of its 3 records.*: see whether kind and text_field fit the file"
+    with pytest.raises(StageError, match=expected):
+        run(local_store, pool, {"web-0": [ITEM]}, config((other,)))
+    expected = r"finetune\.data: .*none of its 3 records"
+    with pytest.raises(StageError, match=expected):
+        run(local_store, pool, {"web-0": [ITEM]}, config((), other))
 
 
 def contexts(data: Any) -> list[str]:

@@ -21,14 +21,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus.config import IngestConfig, SourceConfig
+from data_quality.contamination import build_index
 from data_quality.feature_table import FEATURE_SCHEMA
+from data_quality.quality_config import DecontaminateConfig
 from data_quality.tally import tally
 from stages import report_charts as charts
 from stages import report_html
 from stages.base import Context, Resources
 from stages.config import RunConfig
 from stages.report import Report, make
-from stages.report_clusters import largest_clusters
+from stages.report_clusters import STEPS, largest_clusters, similarities
 from stages.report_data import Histogram, gather, thinned
 from stages.report_models import Occasion
 from stages.report_page import page
@@ -121,8 +123,13 @@ class Run:
 
     def decontaminate(self) -> None:
         def fill(writer: PartWriter) -> None:
-            items = [{"id": identity("item"), "text": "item", "source": "exam", "uri": EVIL, "record": 0}]
+            texts = ["item", "an item of more than five words"]
+            items = [{"id": identity(t), "text": t, "source": "exam", "uri": EVIL, "record": 0} for t in texts]
             writer.parquet("eval_items/exam", pa.Table.from_pylist(items, DOCUMENTS), DOCUMENTS)
+            named = [{"eval_set": "exam", "eval_item": EVIL * at, "text": t} for at, t in enumerate(texts)]
+            index = build_index(pa.Table.from_pylist(named), DecontaminateConfig())
+            writer.bytes("index/ngrams", index.to_npz(), ".npz")
+            writer.json("about/sets", {"exam": {"read": 4, "kept": 2, "quarantined": {"bad-json": 2}}})
             for stem, rows in self.parts.items():
                 hits = [
                     {"id": identity(text), "eval_set": "exam", "eval_item": EVIL, "overlap": 0.75, "text": EVIL}
@@ -458,6 +465,35 @@ def test_clusters_show_the_keeper_beside_its_members(run: Run) -> None:
     assert near["keeper_text"].startswith("the first text that stays ")
     assert (near["identical"], exact["identical"]) == (False, True)
     assert clusters[0]["keeper"]["source"] == "web"
+
+
+def test_no_removal_is_drawn_below_a_threshold_on_the_border_of_two_bins(run: Run) -> None:
+    borders = [step / 20 for step in range(21)]
+    rows = [
+        {"id": identity(str(one)), "dropped_by": "near-duplicate", "hits": ["near-duplicate"], "keeper": identity("k"),
+         "similarity": one, "method": "near", "split": None, "repeats": None}
+        for one in borders
+    ]  # fmt: skip
+    decisions = pa.Table.from_pylist(rows, DECISIONS)
+    run.write("borders", lambda w: w.parquet("decisions/a", decisions, DECISIONS), Counts(21, 21))
+    expected = [1 - step % 2 for step in range(STEPS)]
+    expected[-1] = 1
+    assert similarities(run.outputs["borders"], lambda: None) == expected
+
+
+def test_evaluation_items_are_told_apart_by_found_not_found_and_not_looked_for(run: Run) -> None:
+    data = gather(run.outputs, 1)
+    assert data.contamination["counts"] == {
+        "items": 2, "short_items": 1, "stock_items": 0, "ngrams": 1, "stock_phrases": 0
+    }  # fmt: skip
+    (exam,) = data.contamination["sets"]
+    assert [exam[name] for name in ("items", "unsearched", "items_hit", "documents", "dropped")] == [2, 1, 1, 1, 1]
+    (found,) = exam["found"]
+    assert [found[name] for name in ("eval_item", "overlap", "documents", "source")] == [EVIL, 0.75, 1, "web"]
+    shown = read(page(data, OCCASION))
+    assert "Not looked for: 1 items of too few words" in " ".join(shown.text)
+    at = shown.text.index("Records that could not be read: not looked for")
+    assert shown.text[at + 4 :][:3] == ["exam", "bad-json", "2"]
 
 
 def test_repeats_are_shown_by_reason_and_by_what_stands_in_most_documents(run: Run) -> None:
