@@ -18,7 +18,8 @@ from benchmarks.plain import similar_pairs, word_ngrams
 from benchmarks.timing import Benchmark, Result, Work, main
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 
-SKETCH, CONFIG = SketchConfig(), DeduplicateConfig()
+SKETCH = SketchConfig()
+CONFIG = DeduplicateConfig().banded(SKETCH.permutations)
 
 
 def gristmill(folder: Path) -> Work:

@@ -62,12 +62,7 @@ def band_entries(
         If the signatures are too short for the bands.
     """
     number, width = signatures.shape
-    needed = config.bands * config.rows
-    if number and width < needed:
-        raise ValueError(
-            f"signatures have {width} numbers, {config.bands} bands of {config.rows} rows need {needed}: "
-            "raise sketch.permutations or lower deduplicate.bands or deduplicate.rows"
-        )
+    config = config.banded(width)
     hashes = np.empty((config.bands, number), dtype=np.uint64)
     places = np.empty((config.bands, number), dtype=np.uint32)
     duplicates_kernels.band_keys(signatures, config.rows, hashes)

@@ -20,13 +20,18 @@ from data_quality.sketch import text_buffers, unsorted_shingle_sets
 from storage.schemas import ID_BYTES
 
 Integers = npt.NDArray[np.int64]
+DATE = (
+    r"^\s*(\d{4}(?:[-/.]?(?:0[1-9]|1[0-2])(?:[-/.]?(?:0[1-9]|[12]\d|3[01])"
+    r"(?:[T ]?\d{2}(?::?\d{2}(?::?\d{2})?)?)?)?)?)(?:\D|$)"
+)
+"""A year, or more of a date and a time, from the beginning on."""
 
 
 def survivor_priority(documents: pl.DataFrame, config: DeduplicateConfig) -> pl.DataFrame:
     """The survivor priority as columns of int64, one a rule of `config.priority`; the smallest stays.
 
     Sources that are not listed come after all that are, unknown scores, lengths and dates after known ones. Dates
-    are ISO 8601 and compared to the second, without regard to time zones.
+    are ISO 8601, from the year alone to the second, without regard to time zones; any other is unknown.
     """
     last = np.iinfo(np.int64).max
     columns = []
@@ -37,9 +42,8 @@ def survivor_priority(documents: pl.DataFrame, config: DeduplicateConfig) -> pl.
         elif rule in ("longest", "shortest"):
             values = documents["bytes"].cast(pl.Int64)
         elif rule in ("newest", "oldest"):
-            digits = documents["date"].cast(pl.String).str.replace_all(r"\D", "").str.slice(0, 14)
-            values = digits.str.pad_end(14, "0").cast(pl.Int64, strict=False)
-            values = values.set(digits.fill_null("").str.len_bytes() < 4, None)
+            digits = documents["date"].cast(pl.String).str.extract(DATE, 1).str.replace_all(r"\D", "")
+            values = digits.str.pad_end(14, "0").cast(pl.Int64)
         else:
             values = pl.Series(_sortable(documents["score"])).set(
                 ~documents["score"].is_finite().fill_null(False), None

@@ -327,6 +327,7 @@ def deduplicate(
     ValueError
         If signatures do not fit the bands, or the texts read are not those that were sketched or named.
     """
+    config = config.banded(sketch.permutations)
     documents = documents.with_row_index("number").with_columns(pl.col("number").cast(pl.Int64))
     if "generation" not in documents.columns:
         documents = documents.with_columns(generation=pl.lit(0, pl.Int32))

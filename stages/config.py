@@ -205,13 +205,9 @@ class RunConfig:
     )
 
     def __post_init__(self) -> None:
-        hashes = self.deduplicate.bands * self.deduplicate.rows
-        if hashes != self.sketch.permutations:
-            raise ValueError(
-                f"deduplicate.bands × deduplicate.rows = {hashes} must be sketch.permutations = "
-                f"{self.sketch.permutations}"
-            )
-        _check_classifiers(self.quality, [source.name for source in self.ingest.sources])
+        self.deduplicate.banded(self.sketch.permutations)
+        sources = [source.name for source in self.ingest.sources]
+        _check_classifiers(self.quality, sources)
         _check_rules(self.filter, self.quality)
         limit = self.filter.contamination_overlap
         if limit is not None and self.decontaminate.comparison.minimum_overlap > limit:
@@ -228,11 +224,21 @@ class RunConfig:
                     "finetune.data"
                 )
         for name in self.select.sources:
-            if name not in [source.name for source in self.ingest.sources]:
+            if name not in sources:
                 raise ValueError(f"select.sources.{name}: there is no source of this name in ingest.sources")
-        for name in self.repeats.counted_sources if self.repeats else ():
-            if name not in [source.name for source in self.ingest.sources]:
-                raise ValueError(f"repeats.counted_sources: there is no source {name!r} in ingest.sources")
+        counted = self.repeats.counted_sources if self.repeats else ()
+        for setting_name, named in (
+            ("repeats.counted_sources", counted),
+            ("deduplicate.source_order", self.deduplicate.source_order),
+        ):
+            for name in named:
+                if name not in sources:
+                    raise ValueError(f"{setting_name}: there is no source {name!r} in ingest.sources")
+        if self.select.cluster_repeats and self.deduplicate.mode == "only-report":
+            raise ValueError(
+                "select.cluster_repeats repeats what stays for dropped duplicates, and deduplicate.mode only-report "
+                "drops none: choose another mode, or leave select.cluster_repeats empty"
+            )
         for user, needed in REQUIRES.items():
             if getattr(self, user) is not None:
                 for other in needed:

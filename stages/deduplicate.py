@@ -56,11 +56,11 @@ class Deduplicate(Stage[DeduplicateConfig]):
     """The definition stands in `data_quality/duplicates.py`, the steps in `docs/duplicates.md`."""
 
     name = "deduplicate"
-    version = 3
+    version = 4
     needs = ("ingest", "quality", "sketch", "filter")
 
     def __init__(self, config: DeduplicateConfig, sketch: SketchConfig, memory: int) -> None:
-        super().__init__(config)
+        super().__init__(config.banded(sketch.permutations))
         self.sketch = sketch
         self.memory = memory
         self.generations: Generations = []

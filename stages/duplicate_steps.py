@@ -286,6 +286,8 @@ def _features(stage: Deduplicate, inputs: Inputs, stem: str) -> list[str]:
     """The features that priorities go by; StageError if the score is none of them."""
     import difflib
 
+    import pyarrow as pa
+
     from stages.base import StageError
     from storage.arrow_files import open_parquet
 
@@ -293,11 +295,15 @@ def _features(stage: Deduplicate, inputs: Inputs, stem: str) -> list[str]:
     if score is None or score == "bytes":
         return ["bytes"]
     with open_parquet(inputs["quality"].store, inputs["quality"].part(f"features/{stem}").path) as file:
-        names = file.schema_arrow.names
+        schema = file.schema_arrow
+    names = schema.names
     if score not in names:
         near = difflib.get_close_matches(score, names, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise StageError(f"deduplicate.score: there is no feature {score!r}{hint} Features are: {', '.join(names)}")
+    kind = schema.field(score).type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        raise StageError(f"deduplicate.score: the feature {score!r} is no number but {kind}: name another one")
     return ["bytes", score]
 
 

@@ -28,7 +28,7 @@ from data_quality.sketch import sketch
 from data_quality.words import split_words
 
 SKETCH = SketchConfig()
-CONFIG = DeduplicateConfig(priority=("source-order", "longest"), source_order=("a", "b"))
+CONFIG = DeduplicateConfig(priority=("source-order", "longest"), source_order=("a", "b")).banded(108)
 
 
 def frame(
@@ -279,6 +279,17 @@ def test_the_survivor_is_the_first_by_priority() -> None:
     assert kept == {"source-order": ["a"], "longest": ["x"], "shortest": ["b"], "newest": ["a"], "oldest": ["x"]}
 
 
+def test_dates_are_compared_to_the_second_and_others_than_iso_are_unknown() -> None:
+    ascending = ["2019", "2020-01", "2020-01-02", "20200102T03", "2020-01-02T03:04", " 2020/01/02 03:04:05.678+02:00"]
+    unknown = ["Sun, 5 May 2019 10:00:00 GMT", "tel 555-1234-9999", "12024-05-05", "2020-13", "5 May", "", None]
+    documents = pl.DataFrame({"date": [*ascending, *unknown]})
+    for rule, sign in (("oldest", 1), ("newest", -1)):
+        found = survivor_priority(documents, replace(CONFIG, priority=(rule,)))["priority_0"].to_list()
+        known = found[: len(ascending)]
+        assert sorted(set(known), reverse=sign < 0) == known
+        assert set(found[len(ascending) :]) == {np.iinfo(np.int64).max}
+
+
 def test_scores_sort_as_floats_do_and_unknown_ones_come_last() -> None:
     scores = [3.5, -2.0, None, 0.0, -0.0, float("nan"), float("inf"), 1e-300, -1e300, 2.0**60]
     documents = pl.DataFrame({"score": pl.Series(scores, dtype=pl.Float64)})
@@ -291,6 +302,37 @@ def test_scores_sort_as_floats_do_and_unknown_ones_come_last() -> None:
         assert list(dict.fromkeys(scores[row] for row in order[:7])) == wanted
         assert set(order[7:]) == {2, 5, 6}
         assert len({priority[row] for row in (2, 5, 6)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("threshold", "permutations", "bands", "rows"),
+    [
+        (0.8, 108, 18, 6),
+        (0.5, 108, 36, 3),
+        (0.6, 136, 34, 4),
+        (0.9, 108, 12, 9),
+        (1.0, 108, 1, 64),
+        (0.05, 108, 108, 1),
+    ],
+)
+def test_bands_follow_from_threshold_and_recall(threshold: float, permutations: int, bands: int, rows: int) -> None:
+    found = DeduplicateConfig(threshold=threshold).banded(permutations)
+    assert (found.bands, found.rows) == (bands, rows)
+    assert 1 - (1 - threshold**rows) ** bands >= found.recall
+    wider = rows + 1
+    assert rows == 64 or 1 - (1 - threshold**wider) ** (permutations // wider) < found.recall
+    assert found.banded(permutations) is found
+
+
+def test_bands_that_cannot_be_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"no bands of sketch.permutations = 4 numbers find pairs of deduplicate.thres"
+    ):
+        DeduplicateConfig(threshold=0.5).banded(4)
+    with pytest.raises(ValueError, match="deduplicate.bands × deduplicate.rows = 126 is more than sketch.permutations"):
+        DeduplicateConfig(bands=18, rows=7).banded(108)
+    with pytest.raises(ValueError, match="set both, or neither"):
+        DeduplicateConfig(bands=18)
 
 
 def test_recall_is_estimated_from_the_bands_and_counts_capped_documents_as_missed() -> None:

@@ -226,7 +226,7 @@ def test_estimates_are_unbiased() -> None:
 
 
 def test_the_default_bands_find_similar_documents() -> None:
-    deduplicate = DeduplicateConfig()
+    deduplicate = DeduplicateConfig().banded(CONFIG.permutations)
     assert deduplicate.bands * deduplicate.rows == CONFIG.permutations
     assert 1 - (1 - deduplicate.threshold**deduplicate.rows) ** deduplicate.bands >= 0.99
 

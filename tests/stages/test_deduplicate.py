@@ -36,7 +36,7 @@ from storage.schemas import DECISIONS, DOCUMENTS
 from tests.stages.toys import Silent
 
 SKETCH = SketchConfig(ngram=2)
-CONFIG = DeduplicateConfig(priority=("source-order", "longest"), source_order=("a", "b"))
+CONFIG = DeduplicateConfig(priority=("source-order", "longest"), source_order=("a", "b")).banded(108)
 COLUMNS = ("id", "keeper", "similarity", "method", "cluster_size", "containment", "container", "capped")
 FEATURES = pa.schema([("id", pa.binary(16)), ("bytes", pa.int64()), ("grade", pa.float64()), ("language", pa.string())])
 
@@ -411,6 +411,8 @@ def test_select_repeats_by_the_size_of_clusters(local_store: Store) -> None:
 
 def test_a_score_that_is_no_feature_is_refused_by_name(local_store: Store) -> None:
     found = Corpus(local_store, corpus(2, 60, ["a-0"]))
+    with pytest.raises(StageError, match="deduplicate.score: the feature 'id' is no number but fixed_size_binary"):
+        run(found, replace(CONFIG, priority=("highest-score",), score="id"))
     with pytest.raises(StageError, match="there is no feature 'grad'; did you mean 'grade'"):
         run(found, replace(CONFIG, priority=("highest-score",), score="grad"))
     with pytest.raises(ValueError, match=r"name the feature in deduplicate\.score"):
