@@ -99,7 +99,7 @@ CASES: list[tuple[str, list[str]]] = [
     ("select.sources.nowhere.repeats=2", ["there is no source of this name in ingest.sources"]),
     ("deduplicate.priority=[longest, nwest]", ["deduplicate.priority[1]", "did you mean newest?"]),
     ("deduplicate.rows=5", ["set both, or neither"]),
-    ("sketch.permutations=3", ["no bands of sketch.permutations = 3", "raise sketch.permutations"]),
+    ("sketch.permutations=2", ["no bands of sketch.permutations = 2", "raise sketch.permutations"]),
     ("deduplicate.source_order=[nowhere]", ["deduplicate.source_order: there is no source 'nowhere'"]),
     ("evaluate.generate.prompts=hello", ["must be a list: [hello]"]),
     ("pretrain.training.steps=.inf", ["must be a finite number"]),

@@ -411,7 +411,7 @@ def test_select_repeats_by_the_size_of_clusters(local_store: Store) -> None:
 
 def test_a_score_that_is_no_feature_is_refused_by_name(local_store: Store) -> None:
     found = Corpus(local_store, corpus(2, 60, ["a-0"]))
-    with pytest.raises(StageError, match="deduplicate.score: the feature 'id' is no number but fixed_size_binary"):
+    with pytest.raises(StageError, match=r"deduplicate\.score: the feature 'id' is no number but fixed_size_binary"):
         run(found, replace(CONFIG, priority=("highest-score",), score="id"))
     with pytest.raises(StageError, match="there is no feature 'grad'; did you mean 'grade'"):
         run(found, replace(CONFIG, priority=("highest-score",), score="grad"))
