@@ -154,13 +154,16 @@ def word_forms() -> npt.NDArray[np.uint32]:
 
     Little-endian, 0 for a character that separates words; with `word_kernels.OWN` for one that is a word by itself.
     """
-    classes, codes = character_classes(), fold_table()
+    classes = character_classes()
+    of_words = np.flatnonzero((classes == WORD) | (classes == OWN_WORD))
+    codes = fold_table()[of_words]
     low, second, third = (0x80 | (codes >> shift & 0x3F) for shift in (0, 6, 12))
-    forms = np.select(
+    forms = np.zeros(classes.size, dtype=np.uint32)
+    forms[of_words] = np.select(
         [codes < 0x80, codes < 0x800, codes < 0x10000],
         [codes, 0xC0 | codes >> 6 | low << 8, 0xE0 | codes >> 12 | second << 8 | low << 16],
         0xF0 | codes >> 18 | third << 8 | second << 16 | low << 24,
     )
-    forms = np.where(classes == OWN_WORD, forms | OWN, np.where(classes == WORD, forms, 0)).astype(np.uint32)
+    forms[classes == OWN_WORD] |= np.uint32(OWN)
     forms.setflags(write=False)
     return forms
