@@ -31,10 +31,10 @@ import pyarrow as pa
 
 from data_quality import classifier_kernels as kernels
 from data_quality.judges_config import ClassifierConfig
-from data_quality.sketch import text_buffers, word_tables
-from data_quality.words import UNICODE_TABLE_VERSION
+from data_quality.sketch import text_buffers, word_forms
+from data_quality.words import UNICODE_TABLE_VERSION, character_classes, fold_table
 
-MODEL_VERSION = 1
+MODEL_VERSION = 2
 """Raised when the same n-grams, documents or settings give other weights or scores."""
 
 MODEL_SCHEMA = pa.schema(
@@ -87,7 +87,7 @@ class Classifier:
         """The linear score of every text before calibration; NaN for one without n-grams."""
         data, offsets = text_buffers(texts)
         found = np.empty(offsets.size - 1, dtype=np.float64)
-        kernels.score(data, offsets, word_tables(), self.orders, self.bits, self.weights, self.bias, found)
+        kernels.score(data, offsets, _tables(), self.orders, self.bits, self.weights, self.bias, found)
         return found
 
     def scores(self, texts: pa.LargeStringArray | pa.ChunkedArray) -> pa.FloatArray:
@@ -130,6 +130,11 @@ class Classifier:
         weights[table.column("bucket").to_numpy()] = table.column("weight").to_numpy()
         numbers = (float.fromhex(facts[name]) for name in ("bias", "slope", "intercept"))
         return cls(tuple(facts["orders"]), facts["bits"], weights, *numbers)
+
+
+def _tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+    """The tables that the kernels take."""
+    return character_classes(), fold_table(), word_forms()
 
 
 def probabilities(margins: npt.NDArray[np.float64], slope: float, intercept: float) -> npt.NDArray[np.float64]:
@@ -310,7 +315,7 @@ def _fit(
     counts = np.zeros(rows.size, dtype=np.int64)
     buckets = np.empty(int(offsets[-1] - offsets[0]) // 4, dtype=np.uint32)  # enough for most texts
     for _ in range(2):
-        total = kernels.extract(data, offsets, word_tables(), orders, config.bucket_bits, counts, buckets)
+        total = kernels.extract(data, offsets, _tables(), orders, config.bucket_bits, counts, buckets)
         if total <= buckets.size:
             break
         buckets = np.empty(total, dtype=np.uint32)

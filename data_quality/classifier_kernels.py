@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from data_quality.byte_kernels import decode
-from data_quality.word_kernels import hash_words, longest
+from data_quality.word_kernels import hash_words, longest, word_scratch
 
 _WORD, _OWN_WORD = 1, 3  # classes of `words.character_classes`
 _SEED = np.uint64(0x9E3779B97F4A7C15)
@@ -68,19 +68,20 @@ def _framed_characters(data: Any, start: int, end: int, classes: Any, folds: Any
 
 @njit(cache=True, nogil=True)
 def _find_buckets(
-    data: Any, start: int, end: int, tables: Any, orders: Any, words: Any, codes: Any, stamps: Any, stamp: int,
-    shift: Any, found: Any,
+    data: Any, start: int, end: int, tables: Any, orders: Any, scratch: Any, words: Any, codes: Any, stamps: Any,
+    stamp: int, shift: Any, found: Any,
 ) -> int:  # fmt: skip
     """Writes the different buckets of one text to `found` in order of first appearance; returns how many.
 
-    `tables` are ascii_words, classes, folds (`sketch.word_tables`); `orders` are the longest word n-gram, the shortest
-    and the longest character n-gram (0: none). `stamps[bucket]` is `stamp` where the text has it already.
+    `tables` are `words.character_classes`, `words.fold_table` and `sketch.word_forms`; `orders` are the longest word
+    n-gram, the shortest and the longest character n-gram (0: none). `scratch` is that of `hash_words`.
+    `stamps[bucket]` is `stamp` where the text has it already.
     """
-    ascii_words, classes, folds = tables
+    classes, folds, forms = tables
     longest_words, shortest_characters, longest_characters = orders
     total = 0
     if longest_words > 0:
-        count = hash_words(data, start, end, ascii_words, classes, folds, words)
+        count = hash_words(data, start, end, forms, scratch, words)
         for i in range(count):
             value = _SEED
             for n in range(min(longest_words, count - i)):
@@ -140,6 +141,7 @@ def extract(data: Any, offsets: Any, tables: Any, orders: Any, bits: int, counts
         The number of all buckets. More than `buckets` holds: call again with that much room.
     """
     word_room, character_room, room = room_of(longest(offsets), orders)
+    scratch = word_scratch(2 * word_room)
     words = np.empty(word_room, dtype=np.uint64)
     codes = np.empty(character_room, dtype=np.uint32)
     found = np.empty(room, dtype=np.uint32)
@@ -147,7 +149,8 @@ def extract(data: Any, offsets: Any, tables: Any, orders: Any, bits: int, counts
     shift = np.uint64(64 - bits)
     total = 0
     for d in range(offsets.size - 1):
-        n = _find_buckets(data, offsets[d], offsets[d + 1], tables, orders, words, codes, stamps, d, shift, found)
+        start, end = offsets[d], offsets[d + 1]
+        n = _find_buckets(data, start, end, tables, orders, scratch, words, codes, stamps, d, shift, found)
         counts[d] = n
         if total + n <= buckets.size:
             for k in range(n):
@@ -206,13 +209,15 @@ def score(
 ) -> None:
     """The linear score of every text before the sigmoid: float64[documents]; NaN for a text without n-grams."""
     word_room, character_room, room = room_of(longest(offsets), orders)
+    scratch = word_scratch(2 * word_room)
     words = np.empty(word_room, dtype=np.uint64)
     codes = np.empty(character_room, dtype=np.uint32)
     found = np.empty(room, dtype=np.uint32)
     stamps = np.full(1 << bits, -1, dtype=np.int32)
     shift = np.uint64(64 - bits)
     for d in range(offsets.size - 1):
-        n = _find_buckets(data, offsets[d], offsets[d + 1], tables, orders, words, codes, stamps, d, shift, found)
+        start, end = offsets[d], offsets[d + 1]
+        n = _find_buckets(data, start, end, tables, orders, scratch, words, codes, stamps, d, shift, found)
         if n == 0:
             margins[d] = np.nan
             continue

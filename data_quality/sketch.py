@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from data_quality import sketch_kernels
 from data_quality.duplicates_config import SketchConfig
-from data_quality.words import UNICODE_TABLE_VERSION, WORD, character_classes, fold_table
+from data_quality.word_kernels import OWN
+from data_quality.words import OWN_WORD, UNICODE_TABLE_VERSION, WORD, character_classes, fold_table
 from storage.schemas import signature_schema
 
-SHINGLE_HASH_VERSION = 1
+SHINGLE_HASH_VERSION = 2
 
 
 def sketch(texts: pa.LargeStringArray | pa.ChunkedArray, config: SketchConfig) -> pa.Table:
@@ -41,7 +42,7 @@ def sketch(texts: pa.LargeStringArray | pa.ChunkedArray, config: SketchConfig) -
     a, b = coefficients(config)
     signatures = np.zeros((offsets.size - 1, config.permutations), dtype=a.dtype)
     counts = np.zeros(offsets.size - 1, dtype=np.int32)
-    sketch_kernels.sketch_texts(data, offsets, *word_tables(), config.ngram, a, b, signatures, counts)
+    sketch_kernels.sketch_texts(data, offsets, word_forms(), config.ngram, a, b, signatures, counts)
     schema = signature_schema(config.permutations, config.scheme)
     there = pa.array(counts > 0).buffers()[1]
     signature = pa.FixedSizeBinaryArray.from_buffers(
@@ -101,7 +102,7 @@ def unsorted_shingle_sets(
     rows = np.arange(offsets.size - 1) if rows is None else rows.astype(np.int64)
     bounds = np.zeros(rows.size + 1, dtype=np.int64)
     room = int(offsets[-1] - offsets[0]) // 8 + 1024 if expected is None else expected
-    values = sketch_kernels.shingle_texts(data, offsets, rows, *word_tables(), config.ngram, room, bounds[1:])
+    values = sketch_kernels.shingle_texts(data, offsets, rows, word_forms(), config.ngram, room, bounds[1:])
     return values, bounds
 
 
@@ -161,7 +162,28 @@ def text_buffers(
 
 @lru_cache(maxsize=1)
 def word_tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint32]]:
-    """ascii_words, classes, folds: the tables the kernels of `word_kernels.py` take, in their order."""
+    """ascii_words, classes, folds; `ascii_words` is uint8[128]: the folded character of a word character, else 0."""
     classes, folds = character_classes(), fold_table()
     ascii_words = np.where(classes[:128] == WORD, folds[:128], 0).astype(np.uint8)
     return ascii_words, classes, folds
+
+
+@lru_cache(maxsize=1)
+def word_forms() -> npt.NDArray[np.uint32]:
+    """The UTF-8 bytes of the folded form of every character that belongs to words: uint32[0x110000], read-only.
+
+    Little-endian, 0 for a character that separates words; with `word_kernels.OWN` for one that is a word by itself.
+    """
+    classes = character_classes()
+    of_words = np.flatnonzero((classes == WORD) | (classes == OWN_WORD))
+    codes = fold_table()[of_words]
+    low, second, third = (0x80 | (codes >> shift & 0x3F) for shift in (0, 6, 12))
+    forms = np.zeros(classes.size, dtype=np.uint32)
+    forms[of_words] = np.select(
+        [codes < 0x80, codes < 0x800, codes < 0x10000],
+        [codes, 0xC0 | codes >> 6 | low << 8, 0xE0 | codes >> 12 | second << 8 | low << 16],
+        0xF0 | codes >> 18 | third << 8 | second << 16 | low << 24,
+    )
+    forms[classes == OWN_WORD] |= np.uint32(OWN)
+    forms.setflags(write=False)
+    return forms

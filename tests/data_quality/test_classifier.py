@@ -32,7 +32,7 @@ from data_quality.classifier import (
     train_classifier,
 )
 from data_quality.judges_config import ClassifierConfig
-from data_quality.sketch import text_buffers, word_tables
+from data_quality.sketch import text_buffers
 from data_quality.words import split_words
 
 MASK = (1 << 64) - 1
@@ -51,10 +51,10 @@ def plain_mix(value: int) -> int:
 
 
 def plain_word(word: str) -> int:
-    value = SEED
-    for character in word:
-        value = ((value ^ ord(character)) * STEP) & MASK
-    return plain_mix(value)
+    value, encoded = SEED, word.encode()
+    for i in range(0, len(encoded), 8):
+        value = plain_mix(value ^ int.from_bytes(encoded[i : i + 8], "little"))
+    return value
 
 
 def plain_buckets(text: str, orders: tuple[int, int, int], bits: int) -> list[int]:
@@ -128,9 +128,9 @@ def extracted(texts: list[str], orders: tuple[int, int, int], bits: int) -> list
     data, offsets = text_buffers(pa.array(texts, pa.large_string()))
     counts = np.zeros(len(texts), dtype=np.int64)
     buckets = np.empty(0, dtype=np.uint32)
-    total = kernels.extract(data, offsets, word_tables(), orders, bits, counts, buckets)
+    total = kernels.extract(data, offsets, module._tables(), orders, bits, counts, buckets)
     buckets = np.empty(total, dtype=np.uint32)
-    kernels.extract(data, offsets, word_tables(), orders, bits, counts, buckets)
+    kernels.extract(data, offsets, module._tables(), orders, bits, counts, buckets)
     return [part.tolist() for part in np.split(buckets, np.cumsum(counts)[:-1])] if texts else []
 
 
@@ -385,8 +385,8 @@ def test_what_is_no_model_is_refused() -> None:
         Classifier.from_table(written.replace_schema_metadata(None))
     with pytest.raises(ValueError, match="no model of a classifier"):
         Classifier.from_table(pa.table({"a": [1]}))
-    old = written.schema.metadata[b"model"].replace(b'"version": 1', b'"version": 0')
-    with pytest.raises(ValueError, match="has version 0, this code needs 1: train it again"):
+    old = written.schema.metadata[b"model"].replace(b'"version": 2', b'"version": 1')
+    with pytest.raises(ValueError, match="has version 1, this code needs 2: train it again"):
         Classifier.from_table(written.replace_schema_metadata({"model": old}))
 
 

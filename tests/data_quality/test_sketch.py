@@ -13,7 +13,6 @@ from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_quality import sketch_kernels
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.sketch import (
     coefficients,
@@ -23,14 +22,15 @@ from data_quality.sketch import (
     sketch,
     text_buffers,
     unsorted_shingle_sets,
-    word_tables,
+    word_forms,
 )
-from data_quality.word_kernels import hash_words
-from data_quality.words import split_words
+from data_quality.word_kernels import OWN
+from data_quality.words import OWN_WORD, WORD, character_classes, fold_table, split_words
 
 CONFIG = SketchConfig()
-FIRST_SHINGLES = [6098405213948573113, 423256871717485683]
-FIRST_SIGNATURE = [900791782, 599838548, 109044990]
+MASK = (1 << 64) - 1
+FIRST_SHINGLES = [14276081020828942345, 11158478718731499933]
+FIRST_SIGNATURE = [199048933, 182033661, 329081441]
 WORDS = ["a", "B", "b", "the", "The", "wörter", "ΣΑΣ", "日", "本", "ไ", "x1", "_", "!", " ", "\n", "é", "🙂", "\0"]
 texts_strategy = st.lists(
     st.one_of(
@@ -51,6 +51,33 @@ def string_shingles(text: str, ngram: int) -> set[tuple[str, ...]]:
         return set()
     width = min(ngram, len(words))
     return {tuple(words[i : i + width]) for i in range(len(words) - width + 1)}
+
+
+def plain_mix(value: int) -> int:
+    """MurmurHash3's finaliser of 64 bits."""
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        value = ((value ^ value >> 33) * factor) & MASK
+    return value ^ value >> 33
+
+
+def plain_word(word: str) -> int:
+    value, encoded = 0x9E3779B97F4A7C15, word.encode()
+    for i in range(0, len(encoded), 8):
+        value = plain_mix(value ^ int.from_bytes(encoded[i : i + 8], "little"))
+    return value
+
+
+def plain_shingles(text: str, ngram: int) -> list[int]:
+    """The hashes of the different n-grams of a text in their order, by definition."""
+    words = [plain_word(word) for word in split_words(text)]
+    width = min(ngram, len(words))
+    found = []
+    for i in range(len(words) - width + 1 if words else 0):
+        value = 0
+        for word in words[i : i + width]:
+            value = (value * 0xA24BAED4963EE407 + word) & MASK
+        found.append(plain_mix(value))
+    return list(dict.fromkeys(found))
 
 
 def datasketch_signature(hashes: npt.NDArray[np.uint64], config: SketchConfig) -> npt.NDArray[Any]:
@@ -85,39 +112,98 @@ def test_signatures_are_those_of_datasketch(texts: list[str], ngram: int, seed: 
 @settings(deadline=None, max_examples=300)
 @given(
     st.lists(
-        st.one_of(st.sampled_from(WORDS), st.text(max_size=9), st.sampled_from("aB_ ,").map(lambda c: c * 70),
+        st.one_of(st.sampled_from(WORDS), st.text(max_size=9), st.sampled_from("aB_ ,й本").map(lambda c: c * 70),
                   st.lists(st.sampled_from(["plain", "English", "a", "isn't", ", "]), max_size=40).map(" ".join)),
         max_size=12,
     ).map("".join),
+    st.integers(1, 7),
     st.integers(0, 9),
+    st.sampled_from([0, 1, 70]),
 )  # fmt: skip
-def test_long_stretches_of_ascii_have_the_words_they_have_without(text: str, start: int) -> None:
+def test_shingles_are_those_of_the_definition_wherever_a_text_lies(
+    text: str, ngram: int, start: int, rest: int
+) -> None:
     encoded = text.encode()
-    data = np.frombuffer(b"a" * start + encoded + b"z" * 9, dtype=np.uint8)
-    end = start + len(encoded)
-    words, found, other = (np.empty((len(encoded) + 1) // 2 + 1, dtype=np.uint64) for _ in range(3))
-    count = hash_words(data, start, end, *word_tables(), words)
-    assert sketch_kernels.hash_stretches(data, start, end, *word_tables(), found, other) == count
-    assert found[:count].tolist() == words[:count].tolist()
+    offsets = np.array([start, start + len(encoded)], dtype=np.int64)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"a" * start + encoded + b"z" * rest)]
+    column = pa.Array.from_buffers(pa.large_string(), 1, buffers)
+    found, _ = unsorted_shingle_sets(column, SketchConfig(ngram=ngram))
+    assert found.tolist() == plain_shingles(text, ngram)
 
 
-@settings(deadline=None, max_examples=100)
-@given(texts=texts_strategy, ngram=st.integers(1, 7))
-def test_shingle_sets_are_the_word_ngrams_of_the_definition(texts: list[str], ngram: int) -> None:
-    values, offsets = shingle_sets(strings(texts), SketchConfig(ngram=ngram))
-    names: dict[int, tuple[str, ...]] = {}
+@pytest.mark.parametrize("size", [7, 8, 9, 15, 16, 17, 63, 64, 65, 127, 128, 129, 1023, 1024, 1025, 5000])
+@pytest.mark.parametrize("letter", ["a", "Й", "ก", "\U00010400"])
+def test_words_of_any_length_are_hashed_wherever_they_begin_and_end(size: int, letter: str) -> None:
+    texts = [f"{' ' * before}{letter * size}{after}" for before in (0, 1, 62, 63) for after in ("", " ", " b", "x")]
+    values, offsets = unsorted_shingle_sets(strings(texts), SketchConfig(ngram=1))
     for row, text in enumerate(texts):
-        hashes = values[offsets[row] : offsets[row + 1]].tolist()
-        expected = string_shingles(text, ngram)
-        assert hashes == sorted(set(hashes))
-        assert len(hashes) == len(expected)
-        one_by_one = [
-            int(shingle_sets(strings([" ".join(shingle)]), SketchConfig(ngram=len(shingle)))[0][0])
-            for shingle in expected
-        ]
-        assert sorted(one_by_one) == hashes
-        for value, shingle in zip(one_by_one, expected, strict=True):
-            assert names.setdefault(value, shingle) == shingle
+        assert values[offsets[row] : offsets[row + 1]].tolist() == plain_shingles(text, 1)
+
+
+def test_all_characters_of_ascii_are_folded_as_the_table_says_with_vectors_and_without() -> None:
+    texts = [f"{pad}a{chr(code)}b{pad}" for code in range(128) for pad in ("", " " * 64)]
+    values, offsets = unsorted_shingle_sets(strings(texts), SketchConfig(ngram=1))
+    for row, text in enumerate(texts):
+        assert values[offsets[row] : offsets[row + 1]].tolist() == plain_shingles(text, 1)
+
+
+def test_forms_are_the_folded_characters_of_words() -> None:
+    classes, folds, forms = character_classes(), fold_table(), word_forms()
+    assert np.array_equal(forms != 0, (classes == WORD) | (classes == OWN_WORD))
+    assert np.array_equal(forms & OWN != 0, classes == OWN_WORD)
+    for code in np.flatnonzero(forms):
+        assert (int(forms[code]) & ~OWN) == int.from_bytes(chr(folds[code]).encode(), "little")
+
+
+@pytest.mark.parametrize(
+    ("damaged", "words"),
+    [
+        (b"a\xf4\x90\x80\x80b", ["a", "b"]),  # above U+10FFFF
+        (b"a\xff\xbf\xbf\xbfb", ["a", "b"]),
+        (b"a\xed\xa0\x80b", ["a", "b"]),  # half of a pair
+        (b"a\xc1\x81b", ["aab"]),  # ASCII in two bytes
+        (b"a\xe0\x80\x80b", ["a", "b"]),  # NUL in three
+        (b"a\x80\x80b", ["a", "b"]),
+        (b"a \xf0b c", ["a", "\U00022823"]),  # bytes that go on with no character
+        (b"a \xf0b ", ["a"]),  # cut
+        (b"a\xe6\x9c", ["a"]),
+        (b"\xc3", []),
+    ],
+)
+@pytest.mark.parametrize("rest", [b"", b"z" * 80])
+def test_damaged_utf8_has_the_words_of_its_code_points(damaged: bytes, words: list[str], rest: bytes) -> None:
+    offsets = np.array([0, len(damaged)], dtype=np.int64)
+    column = pa.Array.from_buffers(pa.large_string(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(damaged + rest)])
+    assert shingle_sets(column, SketchConfig(ngram=1))[0].tolist() == sorted({plain_mix(plain_word(w)) for w in words})
+
+
+def test_a_word_of_growing_letters_has_room() -> None:
+    """Folded it takes three bytes a letter where it had two, and zeros stand around words of one character."""
+    for text in ("\u023a" * 5000, "\u0e01a" * 5000, "a\u0e01" * 5000, "\u0e01\u023a" * 5000):
+        values, _ = unsorted_shingle_sets(strings([text]), CONFIG)
+        assert values.tolist() == plain_shingles(text, CONFIG.ngram)
+
+
+def test_structured_words_have_hashes_as_if_drawn() -> None:
+    """Numbers that differ in one digit, words that differ in one letter, and n-grams of them: no two hashes are equal,
+    and their low, middle and high bits fall evenly (chi-square of 255 degrees, six standard deviations)."""
+    numbers = [f"{number:08d}" for number in range(40_000)]
+    texts = [
+        " ".join(numbers),
+        " ".join(number[:4] + "0000" + number[4:] + "00000000" for number in numbers),
+        " ".join(letters + number for letters in ("abcdefgh", "abcdefgi", "abcdefgha") for number in numbers),
+        " ".join("a" * size for size in range(1, 700)),
+        " ".join("0" * before + "1" + "0" * (300 - before) for before in range(300)),
+    ]
+    for ngram in (1, 5):
+        values, _ = shingle_sets(strings(texts), SketchConfig(ngram=ngram))
+        expected = sum(len(text.split()) - ngram + 1 for text in texts)
+        assert values.size == expected
+        assert np.unique(values).size == expected
+        for shift in (0, 24, 56):
+            counts = np.bincount((values >> np.uint64(shift) & np.uint64(255)).astype(np.int64), minlength=256)
+            chi_square = float(np.sum((counts - values.size / 256) ** 2) / (values.size / 256))
+            assert abs(chi_square - 255) < 6 * (2 * 255) ** 0.5
 
 
 @pytest.mark.parametrize("scheme", ["affine32", "affine64"])
@@ -198,15 +284,6 @@ def test_slices_chunks_and_small_strings_are_read_like_whole_columns() -> None:
     assert sketch(pa.array(texts), CONFIG).equals(whole)
     data, offsets = text_buffers(strings(["x", *texts]).slice(1))
     assert bytes(data[offsets[0] : offsets[1]]).decode() == texts[0]
-
-
-def test_cut_utf8_is_not_read_past_its_end() -> None:
-    damaged = pa.Array.from_buffers(
-        pa.large_string(),
-        2,
-        [None, pa.py_buffer(np.array([0, 3, 6], dtype=np.int64)), pa.py_buffer(b"a \xf0b c")],
-    )
-    assert sketch(damaged, CONFIG)["shingles"].to_pylist() == [1, 1]
 
 
 def test_estimates_are_unbiased() -> None:
