@@ -62,7 +62,12 @@ def _looked_up(
     for number in np.unique(ranges).tolist():
         some = np.flatnonzero(ranges == number)
         key, value = (column(opened(writer, files[number]), name) for name in names)
-        found[some] = value[np.searchsorted(key, keys[some])]
+        if some.size < key.size:
+            found[some] = value[np.searchsorted(key, keys[some])]
+        else:
+            by_key = np.empty(key[-1] - key[0] + 1, dtype=np.int64)
+            by_key[key - key[0]] = value
+            found[some] = by_key[keys[some] - key[0]]
     return found
 
 
