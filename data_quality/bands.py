@@ -54,18 +54,19 @@ def divide(bands: int, pieces: int) -> list[tuple[Range, ...]]:
 def band_entries(
     signatures: npt.NDArray[Any], rows: npt.NDArray[np.uint32], config: DeduplicateConfig
 ) -> tuple[Hashes, npt.NDArray[np.uint32]]:
-    """The hashes of all bands of signatures [n, permutations], n of each band, sorted, with the rows they belong to.
+    """The hashes of all bands of some rows of signatures [n, permutations], sorted, with the rows they belong to.
+
+    As many of each band as there are rows.
 
     Raises
     ------
     ValueError
         If the signatures are too short for the bands.
     """
-    number, width = signatures.shape
-    config = config.banded(width)
-    hashes = np.empty((config.bands, number), dtype=np.uint64)
-    places = np.empty((config.bands, number), dtype=np.uint32)
-    duplicates_kernels.band_keys(signatures, config.rows, hashes)
+    config = config.banded(signatures.shape[1])
+    hashes = np.empty((config.bands, rows.size), dtype=np.uint64)
+    places = np.empty((config.bands, rows.size), dtype=np.uint32)
+    duplicates_kernels.band_keys(signatures, rows, config.rows, hashes)
     for band in range(config.bands):
         order = sorted_places(hashes[band])
         hashes[band], places[band] = hashes[band][order], rows[order]

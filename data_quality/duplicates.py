@@ -22,7 +22,7 @@ import polars as pl
 import pyarrow as pa
 
 from data_quality import duplicates_kernels
-from data_quality.bands import Buckets, Groups, band_entries, joined
+from data_quality.bands import Buckets, Groups, band_entries, first_of_equal, joined
 from data_quality.duplicate_members import (
     Members,
     check_ids,
@@ -59,9 +59,12 @@ def with_leaders(claims: pl.DataFrame, config: DeduplicateConfig) -> pl.DataFram
         documents of its text a row stands. They are given sorted by text and π.
     """
     by = [*survivor_order(config)[:-1], "source", "uri", "record"]
-    return claims.sort("id", *by).with_columns(
-        leader=pl.col("number").first().over("id"), copies=pl.col("copies").sum().over("id")
-    )
+    ordered = claims.sort("id", *by)
+    first = first_of_equal(id_words(ordered["id"]))
+    begins, text = np.flatnonzero(first), np.cumsum(first) - 1
+    leader = ordered["number"].to_numpy()[begins][text]
+    copies = np.add.reduceat(ordered["copies"].to_numpy(), begins)[text] if begins.size else leader
+    return ordered.with_columns(leader=pl.Series(leader), copies=pl.Series(copies))
 
 
 def fates(documents: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
@@ -75,9 +78,14 @@ def fates(documents: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
     documents
         `number`, `id`, `leader`, and `copies`, how often the text stands in all.
     decided
-        `DECIDED` by `number`.
+        `DECIDED`, each number once.
     """
-    joined = documents.join(decided, left_on="leader", right_on="number", how="left", maintain_order="left")
+    numbers, leader = decided["number"].to_numpy(), documents["leader"].to_numpy()
+    ascending = np.argsort(numbers)
+    at = np.append(ascending, -1)[np.searchsorted(numbers, leader, sorter=ascending)]
+    there = np.append(numbers, -1)[at] == leader
+    of_leader = pl.Series(at).set(pl.Series(~there), None)
+    joined = documents.hstack(decided.drop("number").select(pl.all().gather(of_leader)))
     later = pl.col("number") != pl.col("leader")
     exact = later & pl.col("keeper").is_null()
     return joined.with_columns(
@@ -344,11 +352,11 @@ def deduplicate(
     compared &= leader == np.arange(len(documents))
     documents = documents.with_columns(leader=pl.Series(leader), copies=pl.Series(often))
     wanted = np.flatnonzero(compared)
-    signatures = documents["signature"].gather(wanted).to_arrow()
     total: dict[str, Any] = {"documents": len(documents), "without_words": without_words}
     bands = []
     if wanted.size:
-        hashes, rows = band_entries(signature_matrix(signatures, sketch), wanted.astype(np.uint32), config)
+        signatures = signature_matrix(documents["signature"].to_arrow(), sketch)
+        hashes, rows = band_entries(signatures, wanted.astype(np.uint32), config)
         for band in range(config.bands):
             some = slice(band * wanted.size, (band + 1) * wanted.size)
             bands.append(Buckets.of((hashes[some],), rows[some].astype(np.int64)))

@@ -21,13 +21,14 @@ CANDIDATES, VERIFIED = 0, 1
 
 
 @njit(cache=True, nogil=True)
-def band_keys(signatures: Array, rows: int, keys: Array) -> None:
-    """keys[band, i] (uint64) = a hash of signatures[i, band·rows : (band + 1)·rows]; equal ones share a bucket."""
-    for i in range(signatures.shape[0]):
+def band_keys(signatures: Array, places: Array, rows: int, keys: Array) -> None:
+    """keys[band, i] (uint64) = a hash of the band of signatures[places[i]]: equal ones share a bucket."""
+    for i in range(places.size):
+        signature = signatures[places[i]]
         for band in range(keys.shape[0]):
             value = np.uint64(band)
             for k in range(band * rows, (band + 1) * rows):
-                value = mix64(value * KEY_MULTIPLIER + np.uint64(signatures[i, k]))
+                value = mix64(value * KEY_MULTIPLIER + np.uint64(signature[k]))
             keys[band, i] = value
 
 

@@ -54,7 +54,7 @@ def sketch(texts: pa.LargeStringArray | pa.ChunkedArray, config: SketchConfig) -
 
 
 def signature_matrix(column: pa.Array, config: SketchConfig) -> npt.NDArray[Any]:
-    """Signatures without nulls as uint32 or uint64 [documents, permutations].
+    """Signatures as uint32 or uint64 [documents, permutations]; rows of nulls hold anything.
 
     Raises
     ------

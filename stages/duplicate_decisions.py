@@ -52,9 +52,16 @@ def decisions(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: Part
         )
     joined = with_dropped(fates(frame, decided), stage.config)
     eligible = pl.col("dropped_by").is_null()
-    reason = pl.col("method").replace_strict(REASONS, default=DUPLICATED, return_dtype=pl.String)
+    method = pl.col("method")
+    reason = (
+        pl.when(method == "near")
+        .then(pl.lit(REASONS["near"]))
+        .when(method == "exact")
+        .then(pl.lit(REASONS["exact"]))
+        .otherwise(pl.lit(DUPLICATED))
+    )
     hit = pl.when(eligible).then(pl.when("dropped").then(reason)).otherwise(pl.lit(_earlier()))
-    table = _decisions(joined, hit, pl.when(pl.col("method").is_not_null()).then(reason))
+    table = _decisions(joined, hit, pl.when(method.is_not_null()).then(reason))
     writer.parquet(f"decisions/{place.stem}", table, DECISIONS)
     neighbours = joined.select(
         "id",

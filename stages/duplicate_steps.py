@@ -48,7 +48,7 @@ def entries(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWr
     table = pa.table({"high": high[order], "low": low[order], "row": rows[order]})
     writer.ipc(f"ids/{stem}", table, ID_ENTRIES)
     worded = pc.and_(eligible, pc.is_valid(sketched.column("signature")))
-    signatures = sketched.column("signature").filter(worded).combine_chunks()
+    signatures = sketched.column("signature").combine_chunks()
     rows = pc.indices_nonzero(worded).to_numpy().astype(np.uint32)
     hashes, places = band_entries(signature_matrix(signatures, stage.sketch), rows, stage.config)
     writer.ipc(f"bands/{stem}", pa.table({"hash": hashes, "row": places}), BAND_ENTRIES)

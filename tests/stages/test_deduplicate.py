@@ -277,7 +277,7 @@ def test_what_a_unit_holds_is_bounded_by_the_memory_it_is_given(
         words = [*template, *(f"x{number}y{place}" for place in range(20))] if number < 800 else [*family, f"{number}"]
         parts[f"a-{number % 4}"].append((" ".join(words), "a", None, None))
     found = Corpus(local_store, parts)
-    held: dict[int, Counter[str]] = {}
+    runs: list[Counter[str]] = []
     original = Deduplicate.run_unit
 
     def run_unit(self: Deduplicate, unit: Unit, *others: Any) -> None:
@@ -285,22 +285,24 @@ def test_what_a_unit_holds_is_bounded_by_the_memory_it_is_given(
         original(self, unit, *others)
         step, peak = unit.payload["step"], tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        held[self.memory][step] = max(held[self.memory][step], peak)
+        runs[-1][step] = max(runs[-1][step], peak)
 
     run(found, memory=SMALL)  # what is compiled and imported once is not counted
     monkeypatch.setattr(Deduplicate, "run_unit", run_unit)
     digests = set()
-    for memory in (SMALL, LARGE):
-        held[memory] = Counter()
+    for memory in (SMALL, SMALL, LARGE):
+        runs.append(Counter())
         local_store.remove_tree("outputs/deduplicate")
         digests.add(run(found, memory=memory).digest)
     assert len(digests) == 1
     across = {"copies", "leaders", "buckets", "components", "weigh", "pack", "regroup", "decide", "decide_block"}
-    assert across - {"decide_block"} < held[LARGE].keys()
-    small = {step: held[SMALL][step] for step in across | {"spread", "against"}}
+    *twice, large = runs
+    assert across - {"decide_block"} < large.keys()
+    # The least of two: once in a while the interpreter's table of interned strings doubles inside a unit.
+    small = {step: min(held[step] for held in twice) for step in across | {"spread", "against"}}
     assert min(small[step] for step in across) > 0
     assert max(small.values()) < SMALL + BASE, sorted(small.items())
-    assert held[LARGE]["decide"] > SMALL + BASE
+    assert large["decide"] > SMALL + BASE
 
 
 @pytest.mark.parametrize("seed", range(3))
