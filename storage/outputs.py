@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -385,8 +385,10 @@ class PartWriter:
     def _create_receipt(
         self, path: str, parts: Iterable[Part], counts: Counts, notes: dict[str, Any], seconds: float
     ) -> Receipt:
-        receipt = asdict(Receipt(self.key, tuple(parts), counts.as_dict(), notes, seconds))
-        data = json_bytes(receipt, path, indent=None)  # written once a unit: an indent takes longer than the rest of it
+        receipt = Receipt(self.key, tuple(parts), counts.as_dict(), notes, seconds)
+        # Written once a unit, so without what takes longer than the rest: an indent, and a deep copy of the notes.
+        value = {**vars(receipt), "parts": [vars(part) for part in receipt.parts]}
+        data = json_bytes(value, path, indent=None)
         try:
             self.store.create(path, data)
         except FileExistsError:
