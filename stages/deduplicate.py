@@ -31,6 +31,8 @@ PIECE_BYTES = 64 << 20
 ENTRY_BYTES = 16
 GROUP_SHARE = 12
 """Of how many bytes of memory a group takes one number: 8 in the mapped file of its shingles, the rest for buckets."""
+GROUP_NUMBERS = 8 << 20
+"""What components that are put together in a group hold at most, so that there are groups for many workers."""
 SORTING_BYTES = 120
 """A band's or an id's entry on disk, and in memory while it is sorted and shared out, at most."""
 
@@ -70,6 +72,11 @@ class Deduplicate(Stage[DeduplicateConfig]):
     def group_weight(self) -> int:
         """How much a group may hold, in numbers of 8 bytes: shingles, and RECORD a document."""
         return self.memory // GROUP_SHARE
+
+    @property
+    def packed_weight(self) -> int:
+        """How much components that are put together in a group hold."""
+        return min(self.group_weight, GROUP_NUMBERS)
 
     @property
     def block_weight(self) -> int:

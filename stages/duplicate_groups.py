@@ -175,7 +175,7 @@ def pack(stage: Deduplicate, payload: Payload, inputs: Inputs, writer: PartWrite
         weights[roots[some] - low] += column(table, "weight")[some]
     roots = np.flatnonzero(weights)
     group = np.zeros(roots.size, dtype=np.int32)
-    count = duplicates_kernels.fill_groups(weights[roots], stage.group_weight, group)
+    count = duplicates_kernels.fill_groups(weights[roots], stage.packed_weight, group)
     write(writer, f"packed-{payload['name']}", pa.table({"root": roots + low, "group": group}))
     writer.notes["count"] = count
     writer.notes["large"] = group[weights[roots] > stage.group_weight].tolist()
