@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from data_quality import passage_kernels
-from data_quality.bands import sorted_places
+from data_quality.bands import runs
 from data_quality.duplicates_config import DeduplicateConfig, SketchConfig
 from data_quality.identifiers import id_bytes, id_words
 from data_quality.sketch import text_buffers, unsorted_shingle_sets
@@ -185,11 +185,9 @@ def check_ids(ids: pl.Series, texts: pa.LargeStringArray, rows: pl.Series, where
     """
     data, offsets = text_buffers(texts)
     said = id_bytes(ids)
-    order = sorted_places(*id_words(ids))
-    first = np.ones(order.size, dtype=np.bool_)
-    first[1:] = (said[order[1:]] != said[order[:-1]]).any(axis=1)
-    one, others = order[first], order[~first]
-    hashed = order[np.flatnonzero(first)[np.cumsum(first) - 1]][~first]
+    order, begins = runs(id_words(ids))
+    one, others = order[begins], np.delete(order, begins)
+    hashed = np.repeat(one, np.diff(begins, append=order.size) - 1)
     view, digest = data.data, partial(hashlib.blake2b, digest_size=ID_BYTES)
     bounds = zip(offsets[one].tolist(), offsets[one + 1].tolist(), strict=True)
     digests = b"".join([digest(view[start:end]).digest() for start, end in bounds])

@@ -33,6 +33,18 @@ def band_keys(signatures: Array, places: Array, rows: int, keys: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
+def slots_in_order(hashes: Array, most: int) -> Any:
+    """low, shift and number of slots, `most` at most, in the order of hashes: one has slot (hash - low) >> shift."""
+    low, high = hashes[0], hashes[0]
+    for value in hashes:
+        low, high = min(low, value), max(high, value)
+    shift = ZERO
+    while (high - low) >> shift >= np.uint64(most):
+        shift += ONE
+    return low, shift, ((high - low) >> shift) + ONE
+
+
+@njit(cache=True, nogil=True)
 def sort_hashes(hashes: Array, order: Array) -> None:
     """Fills `order` (int64) with the places of the hashes (uint64) in ascending order, equal ones as they stand.
 
@@ -42,13 +54,8 @@ def sort_hashes(hashes: Array, order: Array) -> None:
     number = hashes.size
     if number == 0:
         return
-    low, high = hashes[0], hashes[0]
-    for value in hashes:
-        low, high = min(low, value), max(high, value)
-    shift = np.uint64(0)
-    while (high - low) >> shift >= np.uint64(2 * number):
-        shift += ONE
-    starts = np.zeros(((high - low) >> shift) + np.uint64(2), dtype=np.int64)
+    low, shift, slots = slots_in_order(hashes, 2 * number)
+    starts = np.zeros(slots + ONE, dtype=np.int64)
     for value in hashes:
         starts[((value - low) >> shift) + ONE] += 1
     for slot in range(1, starts.size):
@@ -79,15 +86,10 @@ def sort_hashes(hashes: Array, order: Array) -> None:
 def may_repeat(hashes: Array, some: Array) -> None:
     """some[i] = whether another hash has the first bits of hashes[i], or all: one of 8 does that is evenly spread.
 
-    Slots lie in the order of hashes, so that sorted runs go through them from one end to the other.
+    Sorted runs go through the slots from one end to the other.
     """
-    low, high = hashes[0], hashes[0]
-    for value in hashes:
-        low, high = min(low, value), max(high, value)
-    shift = ZERO
-    while (high - low) >> shift >= np.uint64(16 * hashes.size):
-        shift += ONE
-    counts = np.zeros(((high - low) >> shift) + ONE, dtype=np.uint8)
+    low, shift, slots = slots_in_order(hashes, 16 * hashes.size)
+    counts = np.zeros(slots, dtype=np.uint8)
     for value in hashes:
         slot = (value - low) >> shift
         counts[slot] = min(counts[slot] + 1, 2)

@@ -21,12 +21,19 @@ ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 NONE = np.uint64(0)
 ONE = np.uint64(1)
 
-_BYTES = ir.VectorType(ir.IntType(8), BLOCK)
-_CASE = 0x20  # the bit in which the two cases of an ASCII letter differ
+BYTES = ir.VectorType(ir.IntType(8), BLOCK)
+CASE = 0x20
+"""The bit in which the two cases of an ASCII letter differ."""
 
 
-def _everywhere(byte: int) -> Any:
-    return ir.Constant(_BYTES, [byte] * BLOCK)
+def everywhere(byte: int) -> Any:
+    """The vector of 64 times this byte."""
+    return ir.Constant(BYTES, [byte] * BLOCK)
+
+
+def within(builder: Any, block: Any, first: int, last: int) -> Any:
+    """Which bytes of a vector lie in a span, as a vector of bits."""
+    return builder.icmp_unsigned("<=", builder.sub(block, everywhere(first)), everywhere(last - first))
 
 
 def byte_mask(*spans: tuple[int, int], either_case: bool = False) -> Any:
@@ -38,13 +45,12 @@ def byte_mask(*spans: tuple[int, int], either_case: bool = False) -> Any:
 
     def mask(typing_context: Any, address: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            block = builder.load(builder.inttoptr(arguments[0], _BYTES.as_pointer()), align=1)
+            block = builder.load(builder.inttoptr(arguments[0], BYTES.as_pointer()), align=1)
             if either_case:
-                block = builder.or_(block, _everywhere(_CASE))
+                block = builder.or_(block, everywhere(CASE))
             found = ir.Constant(ir.VectorType(ir.IntType(1), BLOCK), [0] * BLOCK)
             for first, last in spans:
-                above = builder.sub(block, _everywhere(first))
-                found = builder.or_(found, builder.icmp_unsigned("<=", above, _everywhere(last - first)))
+                found = builder.or_(found, within(builder, block, first, last))
             return builder.bitcast(found, ir.IntType(64))
 
         return types.uint64(types.int64), generate
@@ -65,10 +71,10 @@ def _address(typing_context: Any, array: Any, index: Any) -> Any:
 
 
 def _number_at(typing_context: Any, address: Any) -> Any:
-    """The uint64 that lies at an address in memory."""
+    """The eight bytes in memory from an address on as a little-endian uint64."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), align=8)
+        return builder.load(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), align=1)
 
     return types.uint64(types.int64), generate
 

@@ -13,13 +13,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from data_quality.mask_kernels import BLOCK, byte_mask
+from data_quality.mask_kernels import BLOCK, BYTES, CASE, byte_mask, everywhere, within
 
 HASHES = 8
 """How many hashes `least` takes at once."""
-
-_BYTES = ir.VectorType(ir.IntType(8), BLOCK)
-_CASE = 0x20  # the bit in which the two cases of an ASCII letter differ
 
 
 def _fold_ascii(typing_context: Any, source: Any, target: Any) -> Any:
@@ -29,28 +26,16 @@ def _fold_ascii(typing_context: Any, source: Any, target: Any) -> Any:
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def within(block: Any, first: str, last: str) -> Any:
-            above = builder.sub(block, ir.Constant(_BYTES, [ord(first)] * BLOCK))
-            return builder.icmp_unsigned("<=", above, ir.Constant(_BYTES, [ord(last) - ord(first)] * BLOCK))
-
-        zeros = ir.Constant(_BYTES, [0] * BLOCK)
-        block = builder.load(builder.inttoptr(arguments[0], _BYTES.as_pointer()), align=1)
-        small = builder.or_(block, ir.Constant(_BYTES, [_CASE] * BLOCK))
-        other = builder.or_(within(block, "0", "9"), within(block, "_", "_"))
-        folded = builder.select(within(small, "a", "z"), small, builder.select(other, block, zeros))
-        builder.store(folded, builder.inttoptr(arguments[1], _BYTES.as_pointer()), align=1)
+        zeros = everywhere(0)
+        block = builder.load(builder.inttoptr(arguments[0], BYTES.as_pointer()), align=1)
+        small = builder.or_(block, everywhere(CASE))
+        letter = within(builder, small, ord("a"), ord("z"))
+        other = builder.or_(within(builder, block, ord("0"), ord("9")), within(builder, block, ord("_"), ord("_")))
+        folded = builder.select(letter, small, builder.select(other, block, zeros))
+        builder.store(folded, builder.inttoptr(arguments[1], BYTES.as_pointer()), align=1)
         return builder.bitcast(builder.icmp_signed("<", block, zeros), ir.IntType(64))
 
     return types.uint64(types.int64, types.int64), generate
-
-
-def _eight_at(typing_context: Any, address: Any) -> Any:
-    """The eight bytes in memory from an address on as a little-endian uint64."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), align=1)
-
-    return types.uint64(types.int64), generate
 
 
 def _least(typing_context: Any, best: Any, a: Any, b: Any, at: Any, hashes: Any, first: Any) -> Any:
@@ -87,7 +72,6 @@ def _least(typing_context: Any, best: Any, a: Any, b: Any, at: Any, hashes: Any,
     return types.void(best, a, b, types.int64, hashes, types.int64), generate
 
 
-eight_at: Any = intrinsic(_eight_at)
 fold_ascii: Any = intrinsic(_fold_ascii)
 least: Any = intrinsic(_least)
 not_zero: Any = byte_mask((1, 255))

@@ -13,8 +13,8 @@ import numpy as np
 from numba import njit
 
 from data_quality.byte_kernels import load_eight, store_eight
-from data_quality.mask_kernels import BLOCK, address, first_one, ones
-from data_quality.vector_kernels import eight_at, fold_ascii, not_zero
+from data_quality.mask_kernels import BLOCK, address, first_one, number_at, ones
+from data_quality.vector_kernels import fold_ascii, not_zero
 
 Array = Any  # numba compiles by dtype; the docstrings name it
 
@@ -106,7 +106,7 @@ def fold_text(text: int, length: int, forms: Array, folded: Array) -> Any:
             out += number + owed
             owed = np.int64(0)
         while i < length:
-            eight = np.int64(eight_at(text + i))
+            eight = np.int64(number_at(text + i))
             if eight & 0x80 == 0:
                 break
             if eight & 0xFF < 0xE0:

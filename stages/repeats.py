@@ -157,7 +157,6 @@ class Repeats(Stage[RepeatsConfig]):
         writer.notes["used"] = uses
 
     def run_unit(self, unit: Unit, inputs: Inputs, writer: PartWriter, context: Context) -> None:
-
         from data_quality.identifiers import id_words
         from data_quality.repeats import FRAGMENTS, HOLDERS, PLACES, TEXTS, count_fragments, find_holders, find_places
         from storage.arrow_files import read_parquet, read_rows

@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from stages import provenance
@@ -21,7 +20,17 @@ from storage import leases, outputs
 from storage.filesystem import Store
 from storage.fingerprint import fingerprint
 from storage.manifests import MANIFEST, Counts, ManifestError
-from storage.outputs import SCRATCH, Output, PartWriter, Receipt, names_of, numbered, output_folder, read_receipt
+from storage.outputs import (
+    SCRATCH,
+    Output,
+    PartWriter,
+    Receipt,
+    file_problems,
+    names_of,
+    numbered,
+    output_folder,
+    read_receipt,
+)
 
 Done = Callable[[Unit, Receipt], None]
 Check = Callable[[], None]
@@ -125,16 +134,9 @@ def reusable_receipts(store: Store, stage: str, folder: str, *, others: bool) ->
 
 
 def usable(store: Store, path: str, sizes: dict[str, int]) -> Receipt | None:
-    """The receipt at `path` if all its files are there with the right sizes, and scratch files with their content."""
+    """The receipt at `path` if its files have no problems (`file_problems`)."""
     receipt = read_receipt(store, path)
-    for part in receipt.parts:
-        if part.path not in sizes:
-            sizes.update(store.listing(str(PurePosixPath(part.path).parent)))
-        if sizes.get(part.path) != part.bytes:
-            return None
-        if part.kind == SCRATCH and not store.has_digest(part.path, part.digest):
-            return None
-    return receipt
+    return None if file_problems(store, receipt.parts, sizes) else receipt
 
 
 def run_stage(

@@ -132,7 +132,7 @@ class Output:
     def problems(self, parts: Sequence[Part] | None = None, *, digests: bool = False) -> list[str]:
         """What is wrong with the files of some parts, or all: missing, of another size or, on request, digest."""
         parts = self.parts() if parts is None else parts
-        found = _file_problems(self.store, parts)
+        found = file_problems(self.store, parts)
         if digests:
             for part in parts:
                 if part.path not in found and not self.store.has_digest(part.path, part.digest):
@@ -155,10 +155,13 @@ def _fetch(store: Store, part: Part, folder: str) -> Path:
     return target
 
 
-def _file_problems(store: Store, parts: Sequence[Part]) -> dict[str, str]:
-    """Files of parts that are missing or of the wrong size, by path; scratch files of other content too."""
-    sizes: dict[str, int] = {}
-    for folder in sorted({str(PurePosixPath(part.path).parent) for part in parts}):
+def file_problems(store: Store, parts: Sequence[Part], sizes: dict[str, int] | None = None) -> dict[str, str]:
+    """Files of parts that are missing or of the wrong size, by path; scratch files of other content too.
+
+    `sizes` are those of files that were listed before; it is added to.
+    """
+    sizes = {} if sizes is None else sizes
+    for folder in sorted({str(PurePosixPath(part.path).parent) for part in parts if part.path not in sizes}):
         sizes.update(store.listing(folder))
     found = {}
     for part in parts:
@@ -338,7 +341,7 @@ class PartWriter:
         if not self.store.exists(path):
             return False
         receipt = read_receipt(self.store, path)
-        if _file_problems(self.store, receipt.parts):
+        if file_problems(self.store, receipt.parts):
             return False
         self.parts.extend(receipt.parts)
         self.counts.add(receipt.counts)
@@ -394,7 +397,7 @@ class PartWriter:
         except FileExistsError:
             # Another attempt was first. What it recorded counts if its files are still there, else this one's.
             other = read_receipt(self.store, path)
-            if not _file_problems(self.store, other.parts):
+            if not file_problems(self.store, other.parts):
                 return other
             self.store.replace(path, data)
         # As it will be read back (tuples are lists, keys are sorted), so that resuming makes no difference.
@@ -422,7 +425,7 @@ def complete(
     If another attempt completed the folder first, its manifest stands: it is opened, and ManifestError is raised if
     its content differs from this one's. ManifestError too if the counts do not add up or a file is not there.
     """
-    if missing := list(_file_problems(store, parts).values()):
+    if missing := list(file_problems(store, parts).values()):
         raise ManifestError(f"{store.url}/{folder} cannot be completed: {'; '.join(missing[:5])}")
     manifest = manifests.build(
         stage=stage,
